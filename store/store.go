@@ -31,7 +31,10 @@ var (
 	ErrNotOwner = errors.New("store: session belongs to another user")
 	// ErrFull refuses what exceeds a limit or the disk; the caller answers 0x97 (quota exceeded).
 	ErrFull = errors.New("store: quota exceeded")
-	// ErrClosed refuses everything after Close.
+	// ErrInvalid refuses what no client that speaks the standard can ask for: a filter or a name that is not one, a packet
+	// identifier 0, a QoS above 2.
+	ErrInvalid = errors.New("store: invalid command")
+	// ErrClosed refuses everything after Close; Done is then called at once, on the caller's goroutine.
 	ErrClosed = errors.New("store: closed")
 )
 
@@ -120,6 +123,10 @@ type Claim struct {
 	Present bool  // the session existed and goes on
 	Owner   Owner // for later commands
 	Session Session
+	// Wills are due now: that of a session which this claim ended, and that of an earlier connection whose delay has
+	// passed, or was 0. A will whose delay runs is cancelled by a claim that resumes the session [MQTT-3.1.3-9].
+	Wills []DueWill
+	Freed []Shared // shared messages assigned to the session that this claim ended: other members may have them now
 }
 
 // Session is a persistent session as stored.
@@ -144,24 +151,29 @@ type Drop struct {
 
 	Err     error
 	Existed bool
+	ID      SessionID // of the session that ended
+	Wills   []DueWill // due now, because the session ended
+	Freed   []Shared  // as in Claim
 }
 
 // Detach says that the connection of a session is gone, and hands in what only the connection knew.
 type Detach struct {
 	Owner  Owner
 	Expiry uint32 // seconds from Now; 0 ends the session at once
-	// Will: KeepWill leaves the claimed will to fire after its delay (or at the session's end, whichever is first);
-	// otherwise it is dropped unpublished.
-	KeepWill bool
-	Window   []Inflight // the whole outbound window, in order of first sending
-	Acked    []Ref      // acknowledged since the last Ack command
-	NextID   uint16
-	Now      int64
+	// Will: KeepWill leaves the claimed will to fire after its delay (or at the session's end, whichever is first): a Tick
+	// hands it out, and NextDue says when, which is at once for a delay of 0. Otherwise it is dropped unpublished.
+	KeepWill   bool
+	Window     []Inflight // the whole outbound window, in order of first sending
+	Acked      []Ref      // acknowledged since the last Ack command
+	AckedShare []Shared   // likewise, of shared subscriptions
+	NextID     uint16
+	Now        int64
 
 	Done    func(*Detach)
 	Context any
 
-	Err error
+	Err   error
+	Freed []Shared // as in Claim, if Expiry is 0
 }
 
 // Subscribe adds or replaces subscriptions of a persistent session. Messages whose Publish is proposed after Done are
@@ -190,14 +202,16 @@ type Unsubscribe struct {
 }
 
 // Publish keeps a message for all persistent sessions with a matching subscription, as retained message if its Retain
-// flag is set, and the publisher's QoS 2 packet identifier, all in one commit.
+// flag is set, and the publisher's QoS 2 packet identifier, all in one commit. A message of QoS 0 enters no queue, it
+// can only be retained. An empty payload with the Retain flag removes the retained message [MQTT-3.3.1-6].
 type Publish struct {
 	Message *mqtt.Message // never changed afterwards, by nobody
 	// Publisher and PacketID are set for a QoS 2 message from a persistent session: a second one with the same
 	// identifier before Release is a Duplicate and changes nothing.
 	Publisher Owner
 	PacketID  uint16
-	// WillOf is set when the message is that session's will: it is published at most once, and removed in the same commit.
+	// WillOf is set when the message is that session's will: it is published at most once, and removed in the same
+	// commit (also if a limit refuses the message). Duplicate says that there was no such will any more.
 	WillOf SessionID
 	// IdentifierOnly keeps the packet identifier but no message (no persistent session needs it).
 	IdentifierOnly bool
@@ -208,7 +222,7 @@ type Publish struct {
 	Err       error
 	Ref       Ref  // where the message was kept; zero if no queue wanted it
 	Duplicate bool
-	Matched   bool // a persistent session had a matching subscription with QoS > 0
+	Matched   bool // a persistent session had a matching subscription with QoS > 0, and the message is not QoS 0
 }
 
 // Release forgets a received QoS 2 packet identifier; PUBCOMP follows Done.
@@ -224,7 +238,8 @@ type Release struct {
 }
 
 // Window writes outbound window entries. A QoS 2 PUBLISH, or one with a zero Ref, is sent after Done; Released
-// is written before PUBREL is sent.
+// is written before PUBREL is sent, and acknowledges the message in its queue: the client has it. An entry whose
+// message is not stored any more (a queue limit dropped it) is left out.
 type Window struct {
 	Owner   Owner
 	Entries []Inflight // added, or replaced where the ID is known
@@ -256,7 +271,8 @@ type Shared struct {
 	Ref    Ref
 }
 
-// Tick moves time on: sessions whose expiry passed end, and wills whose delay passed (or whose session ended) are due.
+// Tick moves time on: sessions whose expiry passed end, wills whose delay passed (or whose session ended) are due, and
+// retained messages whose expiry passed are removed. One Tick takes a bounded number of these (MaxDue), earliest first.
 type Tick struct {
 	Now int64 // Unix nanoseconds
 
@@ -266,15 +282,21 @@ type Tick struct {
 	Err   error
 	Ended []Ended
 	Wills []DueWill // the caller publishes each with Publish.WillOf
+	More  bool      // MaxDue was reached: another Tick finds more
 }
+
+// MaxDue is how many timers one Tick takes, so that no single command holds up the others.
+const MaxDue = 1000
 
 // Ended is a session that expired.
 type Ended struct {
 	ClientID string
 	ID       SessionID
+	Freed    []Shared // as in Claim
 }
 
-// DueWill is a will to publish now.
+// DueWill is a will to publish now. It is handed out once, and kept until a Publish with WillOf names it, so that a
+// crash between the two does not lose it.
 type DueWill struct {
 	ClientID string
 	ID       SessionID
@@ -319,7 +341,8 @@ type Queue interface {
 	// len == Groups) that are not acknowledged and not in a window, until max messages or maxBytes of payload, and moves the positions in after
 	// on: to the last message given, or, where all was read, to the group's last applied position, so that what is
 	// published later has a greater one. Messages expired by now are skipped, counted and acknowledged.
-	// more says that messages were left behind for want of room.
+	// more says that messages were left behind for want of room; the first message is given whatever its size.
+	// A queue whose session ended, or was claimed since, gives ErrNoSession or ErrFenced.
 	Read(after []Position, max int, maxBytes int, now int64, dst []Delivery) (_ []Delivery, more bool, err error)
 }
 
@@ -347,8 +370,17 @@ type Store interface {
 	// with QoS > 0 that matches. Lock-free, no allocation; true from before a Subscribe's Done on.
 	Matches(topic []byte) bool
 
-	// NextDue is the time of the earliest expiry or will, 0 if there is none.
+	// Has says whether a client identifier has a persistent session, as of the commands applied so far. From memory.
+	Has(clientID string) bool
+	// HasShare says whether a shared subscription (whole filter) has a queue: a persistent member, online or not. From memory.
+	HasShare(filter string) bool
+
+	// NextDue is the time of the earliest expiry or will, 0 if there is none. It may be in the past.
 	NextDue() int64
+
+	// Pending says how many commands, and bytes of messages in them, are proposed and not done: the measure for
+	// back-pressure. Beyond a bound of the engine a Publish gets ErrFull.
+	Pending() (commands int, bytes int64)
 
 	// OpenQueue reads a session's queue; OpenShare that of a shared subscription (whole filter).
 	OpenQueue(o Owner) Queue

@@ -220,7 +220,7 @@ type Publish struct {
 	Context any
 
 	Err       error
-	Ref       Ref  // where the message was kept; zero if no queue wanted it
+	Ref       Ref // where the message was kept; zero if no queue wanted it
 	Duplicate bool
 	Matched   bool // a persistent session had a matching subscription with QoS > 0, and the message is not QoS 0
 }

@@ -51,12 +51,12 @@ type Loop struct {
 
 	mail mailbox // what others posted
 
-	batch    run[Task]    // taken from the mailbox
-	deferred []Task       // for the next iteration
-	later    run[Task]    // deferred in the previous iteration
-	dirty    []Flusher    // to be flushed at the end of this iteration
-	flushing run[Flusher] // being flushed
-	out      [][]Task     // by target loop
+	batch    agenda[Task]    // taken from the mailbox
+	deferred []Task          // for the next iteration
+	later    agenda[Task]    // deferred in the previous iteration
+	dirty    []Flusher       // to be flushed at the end of this iteration
+	flushing agenda[Flusher] // being flushed
+	out      [][]Task        // by target loop
 	wheel    wheel
 
 	lastBarrier int64 // tasks run when the last barrier had passed; see barrier
@@ -188,15 +188,15 @@ func (l *Loop) flush() {
 	}
 }
 
-// A run is a list that is worked through, with the progress made.
-type run[T any] struct {
+// An agenda is a list that is worked through, with the progress made.
+type agenda[T any] struct {
 	items []T
 	pos   int // items[:pos] are done, and cleared
 	end   int // items[:end] are to be done in this iteration
 }
 
 // next returns the next item of this iteration.
-func (r *run[T]) next() (item T, ok bool) {
+func (r *agenda[T]) next() (item T, ok bool) {
 	if r.pos == r.end {
 		return item, false
 	}
@@ -207,13 +207,13 @@ func (r *run[T]) next() (item T, ok bool) {
 }
 
 // done reports whether all items are done.
-func (r *run[T]) done() bool { return r.pos == len(r.items) }
+func (r *agenda[T]) done() bool { return r.pos == len(r.items) }
 
-// reuse empties a run that is done and returns its slice for new items, or nil
+// reuse empties an agenda that is done and returns its slice for new items, or nil
 // if it has grown too large to be kept.
-func (r *run[T]) reuse() []T {
+func (r *agenda[T]) reuse() []T {
 	s := room(r.items)
-	*r = run[T]{}
+	*r = agenda[T]{}
 	return s
 }
 

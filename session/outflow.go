@@ -182,7 +182,7 @@ func (o *Outflow[T]) Resume(entries []Inflight[T], next uint16) {
 			last = e.ID
 		}
 	}
-	if d := distance(o.base, next); d <= distance(o.base, last) {
+	if d := distance(o.base, next); d <= distance(o.base, last) || d > 0x7FFF { // not a sensible hint
 		o.next = after(last)
 	}
 	o.span = distance(o.base, o.next)

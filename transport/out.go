@@ -14,11 +14,13 @@ const (
 var outPool = sync.Pool{New: func() any { b := make([]byte, 0, outStart); return &b }}
 
 // Out is a connection's queue of bytes to be written: small bytes copied into one pooled buffer, large ones by
-// reference. An empty queue holds no buffer. Not safe for concurrent use.
+// reference. An empty queue holds no buffer. Not safe for concurrent use, with one exception: what Slices gave may be
+// read by another goroutine while the owner appends, for appending moves or changes no byte that already waits.
 type Out struct {
 	buf  *[]byte // pooled; nil when empty
 	refs []ref   // in order of at
 	held int     // bytes in refs
+	head int     // bytes at the front of buf that are written already
 }
 
 // ref is a block that is written after the first at bytes of buf.
@@ -32,10 +34,11 @@ func (o *Out) Len() int {
 	if o.buf == nil {
 		return 0
 	}
-	return len(*o.buf) + o.held
+	return len(*o.buf) - o.head + o.held
 }
 
-// Buf gives the tail to append to: dst := o.Buf(); dst = append(dst, ...); o.Set(dst). Nothing else may touch the queue between the two.
+// Buf gives the buffer to append to: dst := o.Buf(); dst = append(dst, ...); o.Set(dst). Nothing else may touch the
+// queue between the two. What Buf gave is not to be changed: bytes before its end may be on their way.
 func (o *Out) Buf() []byte {
 	if o.buf == nil {
 		o.buf = outPool.Get().(*[]byte)
@@ -58,12 +61,12 @@ func (o *Out) Ref(b []byte) {
 }
 
 // Slices appends the waiting bytes to dst, in order, for one writev. They belong to the queue and stand until the next
-// call of any other method.
+// call of Advance, Take or Reset.
 func (o *Out) Slices(dst [][]byte) [][]byte {
 	if o.buf == nil {
 		return dst
 	}
-	from := 0
+	from := o.head
 	for _, r := range o.refs {
 		if r.at > from {
 			dst = append(dst, (*o.buf)[from:r.at])
@@ -75,6 +78,54 @@ func (o *Out) Slices(dst [][]byte) [][]byte {
 		dst = append(dst, (*o.buf)[from:])
 	}
 	return dst
+}
+
+// Advance drops the first n bytes, which have been written. n is at most Len.
+func (o *Out) Advance(n int) {
+	if n == o.Len() {
+		o.Reset()
+		return
+	}
+	done := 0 // refs written wholly
+	for n > 0 {
+		stop := len(*o.buf)
+		if done < len(o.refs) {
+			stop = o.refs[done].at
+		}
+		if step := min(n, stop-o.head); step > 0 {
+			o.head += step
+			n -= step
+			continue
+		}
+		r := &o.refs[done]
+		step := min(n, len(r.b))
+		r.b = r.b[step:]
+		o.held -= step
+		n -= step
+		if len(r.b) == 0 {
+			done++
+		}
+	}
+	if done > 0 {
+		kept := copy(o.refs, o.refs[done:])
+		clear(o.refs[kept:])
+		o.refs = o.refs[:kept]
+	}
+	o.compact()
+}
+
+// compact moves the waiting bytes to the front of the buffer once more than half of it is written, so that a queue that
+// never runs empty does not grow without end.
+func (o *Out) compact() {
+	b := *o.buf
+	if o.head <= len(b)-o.head {
+		return
+	}
+	*o.buf = b[:copy(b, b[o.head:])]
+	for i := range o.refs {
+		o.refs[i].at -= o.head
+	}
+	o.head = 0
 }
 
 // Take moves all that waits into to, which must be empty, and leaves o empty.
@@ -92,5 +143,5 @@ func (o *Out) Reset() {
 		o.buf = nil
 	}
 	clear(o.refs)
-	o.refs, o.held = o.refs[:0], 0
+	o.refs, o.held, o.head = o.refs[:0], 0, 0
 }

@@ -56,8 +56,10 @@ type Conn interface {
 
 	// Resume ends a Pause: what was left is fed again in a later task of the loop. It does nothing if reading goes on.
 	Resume()
-	// Move hands a paused connection to another loop, where then runs as a task. Between Move and then nobody may
-	// touch the connection. Resume is still to be called, on the new loop.
+	// Move hands a paused connection to another loop, where then runs as a task. It may be called within Feed, which
+	// then returns Pause. The out-queue is flushed first. From the end of the iteration until then runs nobody may touch
+	// the connection. Resume is still to be called, on the new loop. A connection that has ended moves all the same: then
+	// runs, and Closed follows there.
 	Move(to *loop.Loop, then loop.Task)
 	// Close asks for the end with CloseAfterFlush or CloseNow. Core.Closed follows in a later task.
 	Close(v Verdict)

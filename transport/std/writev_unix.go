@@ -1,0 +1,18 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build darwin || linux || openbsd
+
+package std
+
+import "golang.org/x/sys/unix"
+
+// writevMax is how many slices one call takes; the systems allow 1024.
+const writevMax = 64
+
+func writev(fd int, bufs [][]byte) (int, error) {
+	if len(bufs) == 1 {
+		return unix.Write(fd, bufs[0])
+	}
+	return unix.Writev(fd, bufs[:min(len(bufs), writevMax)])
+}

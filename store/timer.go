@@ -1,0 +1,159 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"cmp"
+	"strings"
+)
+
+// timer is when a session has something to do, or a retained message expires. It is part of its owner.
+type timer struct {
+	due      int64
+	place    int // in the heap, -1 if not there
+	session  *session
+	retained *retained
+}
+
+// compare orders timers that are due at the same time, too, so that one log has one result.
+func (t *timer) compare(u *timer) int {
+	switch {
+	case t.due != u.due:
+		return cmp.Compare(t.due, u.due)
+	case t.session != nil && u.session != nil:
+		return cmp.Compare(t.session.id, u.session.id)
+	case t.session != nil:
+		return -1
+	case u.session != nil:
+		return 1
+	}
+	return strings.Compare(t.retained.name, u.retained.name)
+}
+
+// timers is a heap of timers that know their places.
+type timers []*timer
+
+// set puts t in its place for a new time; 0 takes it out.
+func (h *timers) set(t *timer, due int64) {
+	if due == 0 {
+		h.remove(t)
+		return
+	}
+	t.due = due
+	if t.place < 0 {
+		t.place = len(*h)
+		*h = append(*h, t)
+	}
+	h.up(t)
+	h.down(t)
+}
+
+func (h *timers) remove(t *timer) {
+	if t.place < 0 {
+		return
+	}
+	n := len(*h) - 1
+	last := (*h)[n]
+	(*h)[n] = nil
+	*h = (*h)[:n]
+	if last != t {
+		last.place = t.place
+		(*h)[last.place] = last
+		h.up(last)
+		h.down(last)
+	}
+	t.place = -1
+}
+
+// next is the earliest time, 0 if there is none.
+func (h timers) next() int64 {
+	if len(h) == 0 {
+		return 0
+	}
+	return h[0].due
+}
+
+func (h timers) swap(a, b *timer) {
+	a.place, b.place = b.place, a.place
+	h[a.place], h[b.place] = a, b
+}
+
+func (h timers) up(t *timer) {
+	for t.place > 0 {
+		p := h[(t.place-1)/2]
+		if p.compare(t) <= 0 {
+			return
+		}
+		h.swap(p, t)
+	}
+}
+
+func (h timers) down(t *timer) {
+	for {
+		i := 2*t.place + 1
+		if i >= len(h) {
+			return
+		}
+		if i+1 < len(h) && h[i+1].compare(h[i]) < 0 {
+			i++
+		}
+		if t.compare(h[i]) <= 0 {
+			return
+		}
+		h.swap(t, h[i])
+	}
+}
+
+// schedule sets a session's timer to its will or its end, whichever is first.
+func (m *machine) schedule(s *session) {
+	due := s.expires
+	if s.will != nil && s.will.due != 0 && (due == 0 || s.will.due < due) {
+		due = s.will.due
+	}
+	m.timers.set(&s.timer, due)
+}
+
+// nextDue is the time of the next Tick that has something to do, 0 if there is none.
+func (m *machine) nextDue() int64 {
+	due := m.timers.next()
+	if len(m.unhanded) > 0 && (due == 0 || m.unhanded[0].due < due) {
+		due = m.unhanded[0].due
+	}
+	return due
+}
+
+func (t *Tick) apply(m *machine) {
+	n := 0
+	for n < MaxDue && n < len(m.unhanded) && m.unhanded[n].due <= t.Now {
+		t.Wills = m.handOut(t.Wills, m.unhanded[n])
+		n++
+	}
+	m.unhanded = append(m.unhanded[:0], m.unhanded[n:]...)
+	for ; n < MaxDue; n++ {
+		if due := m.timers.next(); due == 0 || due > t.Now {
+			break
+		}
+		first := m.timers[0]
+		if first.retained != nil {
+			m.unretain(first.retained)
+			m.stats.Expired++
+			continue
+		}
+		m.sessionDue(t, first.session)
+	}
+	due := m.nextDue()
+	t.More = due != 0 && due <= t.Now
+}
+
+// sessionDue ends a session, or makes its will due.
+func (m *machine) sessionDue(t *Tick, s *session) {
+	if !s.expired(t.Now) {
+		t.Wills = m.handOut(t.Wills, m.willDue(s, t.Now))
+		m.schedule(s)
+		return
+	}
+	freed, due := m.endSession(s, t.Now)
+	t.Ended = append(t.Ended, Ended{s.clientID, s.id, freed})
+	t.Wills = m.handOut(t.Wills, due)
+}

@@ -37,10 +37,11 @@ func (c *Connack) Decode(h Header, body []byte, v Version) error {
 	return r.end()
 }
 
-// Append appends the packet. Properties exist in 5.0 only; in 3.1 and 3.1.1 the code is Code.Connack3.
+// Append appends the packet. Properties exist in 5.0 only; in 3.1 and 3.1.1 the code is Code.Connack3. Session present is
+// left out of a refusal [MQTT-3.2.2-4] (3.1.1), [MQTT-3.2.2-6] (5.0).
 func (c *Connack) Append(dst []byte, v Version) []byte {
 	var flags byte
-	if c.SessionPresent && v != V31 {
+	if c.SessionPresent && c.Code == Success && v != V31 {
 		flags = 1
 	}
 	if v < V5 {

@@ -4,6 +4,7 @@
 package mqtt
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 )
@@ -48,11 +49,15 @@ func newMessage(topic, payload []byte, props Properties, qos QoS, retain bool, n
 		Retain:  retain,
 	}
 	if len(props) > 0 {
-		m.Properties = props.Without(buf[p:p], PropTopicAlias, PropSubscriptionIdentifier, PropWillDelayInterval)
+		kept := props.Without(buf[p:p], PropTopicAlias, PropSubscriptionIdentifier, PropWillDelayInterval)
+		m.Properties = slices.Clip(kept)
 	}
 	m.Stamp(now)
 	return m
 }
+
+// Size returns the bytes of topic, payload and properties.
+func (m *Message) Size() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
 
 // Stamp sets the time of receipt (unix time in nanoseconds), and from it the time of expiry. It is for messages that
 // nobody else holds yet.

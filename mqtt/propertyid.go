@@ -48,18 +48,18 @@ const inWill propertySet = 1 // there is no packet type 0
 type propertyKind byte
 
 const (
-	kindNone     propertyKind = iota // no such property
-	kindBool                         // one byte, 0 or 1
-	kindUint16                       // two bytes
-	kindNonZero16                    // two bytes, not 0
-	kindAlias                        // two bytes, not 0, with a reason code of its own
-	kindUint32                       // four bytes
-	kindNonZero32                    // four bytes, not 0
-	kindVarInt                       // variable byte integer, not 0
-	kindBytes                        // binary data
-	kindText                         // UTF-8 encoded string
-	kindTopic                        // UTF-8 encoded string, a topic name
-	kindPair                         // UTF-8 string pair
+	kindNone      propertyKind = iota // no such property
+	kindBool                          // one byte, 0 or 1
+	kindUint16                        // two bytes
+	kindNonZero16                     // two bytes, not 0
+	kindAlias                         // two bytes, not 0, with a reason code of its own
+	kindUint32                        // four bytes
+	kindNonZero32                     // four bytes, not 0
+	kindVarInt                        // variable byte integer, not 0
+	kindBytes                         // binary data
+	kindText                          // UTF-8 encoded string
+	kindTopic                         // UTF-8 encoded string, a topic name
+	kindPair                          // UTF-8 string pair
 )
 
 // property is a row of table 2-4.

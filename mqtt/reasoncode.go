@@ -153,7 +153,8 @@ const (
 )
 
 // Connack3 returns the CONNACK return code of 3.1 and 3.1.1 (0 to 5) that fits best. What may pass by itself becomes
-// "server unavailable", what a repetition would not mend "not authorized".
+// "server unavailable", what a repetition would not mend "not authorized". A CONNECT that is malformed or a violation gets
+// no CONNACK at all in these versions [MQTT-3.1.4-1].
 func (c ReasonCode) Connack3() byte {
 	switch c {
 	case Success:

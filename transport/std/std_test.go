@@ -86,14 +86,14 @@ func TestSlowReader(t *testing.T) {
 		const count, size = 24, 1 << 20
 		queued := make(chan int, 1)
 		drained := make(chan int, 8)
-		f.packet = func(c *testCore, p []byte) transport.Verdict {
+		f.use(func(c *testCore, p []byte) transport.Verdict {
 			c.drained = func(c *testCore) { drained <- c.conn.Out().Len() }
 			for i := range count {
 				echo(c, bytes.Repeat([]byte{byte(i)}, size))
 			}
 			queued <- c.conn.Out().Len()
 			return transport.GoOn
-		}
+		})
 		c := f.dial()
 		send(t, c, packet(1, 0))
 		if n := receive(t, queued); n != count*(size+prefix) {
@@ -121,14 +121,14 @@ func TestPauseAndResume(t *testing.T) {
 	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
 		paused := make(chan struct{}, 10)
 		resumed := false
-		f.packet = func(c *testCore, p []byte) transport.Verdict {
+		f.use(func(c *testCore, p []byte) transport.Verdict {
 			if p[0] == 'p' && !resumed {
 				paused <- struct{}{}
 				echo(c, p)
 				return transport.Pause
 			}
 			return echo(c, p)
-		}
+		})
 		c := f.dial()
 		send(t, c, append(append(packet(1, 'a'), packet(1, 'p')...), packet(1, 'b')...))
 		want(t, c, append(packet(1, 'a'), packet(1, 'p')...))
@@ -153,7 +153,7 @@ func TestMove(t *testing.T) {
 	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
 		const count = 200
 		moves := 0 // owned by the connection: the race detector watches
-		f.packet = func(c *testCore, p []byte) transport.Verdict {
+		f.use(func(c *testCore, p []byte) transport.Verdict {
 			echo(c, p)
 			if p[0]%4 != 0 {
 				return transport.GoOn
@@ -167,7 +167,7 @@ func TestMove(t *testing.T) {
 				c.conn.Resume()
 			}))
 			return transport.Pause
-		}
+		})
 		c := f.dial()
 		var all []byte
 		for i := range count {
@@ -187,12 +187,12 @@ func TestMove(t *testing.T) {
 func TestCloseAfterFlushDeliversEverything(t *testing.T) {
 	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
 		const count, size = 8, 1 << 20
-		f.packet = func(c *testCore, p []byte) transport.Verdict {
+		f.use(func(c *testCore, p []byte) transport.Verdict {
 			for i := range count {
 				echo(c, bytes.Repeat([]byte{byte(i)}, size))
 			}
 			return transport.CloseAfterFlush
-		}
+		})
 		c := f.dial()
 		send(t, c, append(packet(1, 0), packet(2000, 0)...)) // the second is dropped
 		for i := range count {
@@ -211,10 +211,10 @@ func TestCloseAfterFlushDeliversEverything(t *testing.T) {
 // TestCloseAfterFlushIsBounded has a peer that never reads.
 func TestCloseAfterFlushIsBounded(t *testing.T) {
 	each(t, Options{FlushTimeout: 50 * time.Millisecond}, func(t *testing.T, f *fixture, v variant) {
-		f.packet = func(c *testCore, p []byte) transport.Verdict {
+		f.use(func(c *testCore, p []byte) transport.Verdict {
 			echo(c, make([]byte, 15<<20))
 			return transport.CloseAfterFlush
-		}
+		})
 		c := f.dial()
 		send(t, c, packet(1, 0))
 		if err := receive(t, f.core().closed); err != nil {
@@ -225,7 +225,7 @@ func TestCloseAfterFlushIsBounded(t *testing.T) {
 
 func TestCloseNow(t *testing.T) {
 	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
-		f.packet = func(c *testCore, p []byte) transport.Verdict { return transport.CloseNow }
+		f.use(func(c *testCore, p []byte) transport.Verdict { return transport.CloseNow })
 		c := f.dial()
 		send(t, c, packet(1, 0))
 		if err := receive(t, f.core().closed); err != nil {
@@ -241,7 +241,7 @@ func TestCloseNow(t *testing.T) {
 func TestCloseOfAPausedConnection(t *testing.T) {
 	for _, verdict := range []transport.Verdict{transport.CloseAfterFlush, transport.CloseNow} {
 		each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
-			f.packet = func(c *testCore, p []byte) transport.Verdict { return transport.Pause }
+			f.use(func(c *testCore, p []byte) transport.Verdict { return transport.Pause })
 			c := f.dial()
 			send(t, c, append(packet(1, 0), packet(2000, 0)...))
 			core := f.core()
@@ -304,10 +304,10 @@ func TestPeerReset(t *testing.T) {
 // TestWriteToAPeerThatIsGone: the end is noticed by writing alone.
 func TestWriteToAPeerThatIsGone(t *testing.T) {
 	each(t, Options{FlushTimeout: time.Second}, func(t *testing.T, f *fixture, v variant) {
-		f.packet = func(c *testCore, p []byte) transport.Verdict {
+		f.use(func(c *testCore, p []byte) transport.Verdict {
 			echo(c, make([]byte, 15<<20))
 			return transport.Pause
-		}
+		})
 		raw := f.raw()
 		c := layers(t, raw, v)
 		send(t, c, packet(1, 0))

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,11 +37,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // testTimeout is when a test gives up waiting for what should take no time.
 const testTimeout = 20 * time.Second
 
+// packetFunc receives a packet, which is lent.
+type packetFunc func(c *testCore, p []byte) transport.Verdict
+
 // testCore is a protocol of packets that begin with the first byte of MQTT, so that a sniffer takes them for it, and their
 // length in three bytes. What it does with them the test says.
 type testCore struct {
 	conn    transport.Conn
-	packet  func(c *testCore, p []byte) transport.Verdict // p is lent
+	packet  packetFunc
 	drained func(c *testCore)
 	closed  chan error
 	fed     chan int // if there is one: how many bytes each Feed offered
@@ -110,10 +114,13 @@ type fixture struct {
 	dial   func() net.Conn // all layers up
 	raw    func() net.Conn // the bare connection
 	cores  chan *testCore
-	packet func(c *testCore, p []byte) transport.Verdict
+	packet atomic.Value // what cores do with packets
 	cause  chan string
 	ended  chan error // of Serve
 }
+
+// use says what cores made from now on do with packets.
+func (f *fixture) use(p packetFunc) { f.packet.Store(p) }
 
 // core waits for the core of the connection that was dialled last.
 func (f *fixture) core() *testCore {
@@ -182,8 +189,9 @@ func each(t *testing.T, o Options, test func(t *testing.T, f *fixture, v variant
 func start(t *testing.T, v variant, o Options) *fixture {
 	t.Helper()
 	f := &fixture{
-		t: t, cores: make(chan *testCore, 4096), cause: make(chan string, 4096), packet: echo, ended: make(chan error, 1),
+		t: t, cores: make(chan *testCore, 4096), cause: make(chan string, 4096), ended: make(chan error, 1),
 	}
+	f.use(echo)
 	f.loops = loop.NewGroup(2, loop.Options{
 		OnPanic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		OnLag:   func(*loop.Loop, time.Duration) {},
@@ -192,7 +200,7 @@ func start(t *testing.T, v variant, o Options) *fixture {
 	o.Loops = f.loops
 	o.Logger = slog.New(slog.DiscardHandler)
 	o.NewCore = func(c transport.Conn) transport.Core {
-		core := &testCore{conn: c, packet: f.packet, closed: make(chan error, 1)}
+		core := &testCore{conn: c, packet: f.packet.Load().(packetFunc), closed: make(chan error, 1)}
 		f.cores <- core
 		return core
 	}

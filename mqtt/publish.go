@@ -59,7 +59,9 @@ func (p *Publish) Append(dst []byte, v Version) []byte {
 
 // AppendPublishHeader appends a PUBLISH up to its payload of payloadLen bytes, so that a large payload may be written
 // from where it lies. flags are those of PublishFlags; id is left out at QoS 0, props in 3.1 and 3.1.1.
-func AppendPublishHeader[T ~string | ~[]byte](dst []byte, flags byte, topic T, id uint16, v Version, props Properties, payloadLen int) []byte {
+func AppendPublishHeader[T ~string | ~[]byte](
+	dst []byte, flags byte, topic T, id uint16, v Version, props Properties, payloadLen int,
+) []byte {
 	qos := Header{Flags: flags}.QoS()
 	dst = appendHeader(dst, PUBLISH, flags, publishBodySize(len(topic), qos, v, len(props), payloadLen))
 	dst = appendField(dst, topic)

@@ -201,6 +201,13 @@ func checkCanonical(t *testing.T, g golden, h Header, body []byte) {
 	}
 }
 
+// AUTH is refused in 3.1.1 also where the header was not read for that version.
+func TestAuthNeeds5(t *testing.T) {
+	if err := new(Auth).Decode(Header{Type: AUTH}, nil, V311); err == nil {
+		t.Error("AUTH is accepted")
+	}
+}
+
 func TestDumpOfFault(t *testing.T) {
 	for want, h := range map[string]Header{
 		"CONNECT size=1: mqtt: decode CONNECT: Malformed Packet: protocol name runs over the end of the packet": {Type: CONNECT},

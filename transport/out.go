@@ -8,7 +8,7 @@ import "sync"
 // outStart is the size of a connection's first buffer, outKeep the largest that goes back to the pool.
 const (
 	outStart = 4 << 10
-	outKeep  = 64 << 10
+	outKeep  = 128 << 10
 )
 
 var outPool = sync.Pool{New: func() any { b := make([]byte, 0, outStart); return &b }}

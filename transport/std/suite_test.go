@@ -108,7 +108,7 @@ func echo(c *testCore, p []byte) transport.Verdict {
 
 // A fixture is a server on one kind of transport.
 type fixture struct {
-	t      *testing.T
+	t      testing.TB
 	srv    *Server
 	loops  *loop.Group
 	dial   func() net.Conn // all layers up
@@ -128,7 +128,7 @@ func (f *fixture) core() *testCore {
 	return receive(f.t, f.cores)
 }
 
-func receive[T any](t *testing.T, ch <-chan T) T {
+func receive[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-ch:
@@ -186,7 +186,7 @@ func each(t *testing.T, o Options, test func(t *testing.T, f *fixture, v variant
 }
 
 // start starts a server.
-func start(t *testing.T, v variant, o Options) *fixture {
+func start(t testing.TB, v variant, o Options) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, cores: make(chan *testCore, 4096), cause: make(chan string, 4096), ended: make(chan error, 1),
@@ -207,7 +207,7 @@ func start(t *testing.T, v variant, o Options) *fixture {
 	o.OnRefused = func(cause string, _ net.Addr) { f.cause <- cause }
 	f.srv = New(o)
 	if v.tls {
-		v.opts.TLS = serverTLS(t)
+		v.opts.TLS = serverTLS()
 	}
 	if v.proxy != "" {
 		v.opts.ProxyTrusted = loopback
@@ -270,10 +270,10 @@ func (f *fixture) listen(v variant) {
 }
 
 // layers puts on the client's side what the server takes off.
-func layers(t *testing.T, c net.Conn, v variant) net.Conn {
+func layers(t testing.TB, c net.Conn, v variant) net.Conn {
 	t.Helper()
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(testTimeout))
+	c.SetDeadline(time.Now().Add(testTimeout)) // no test takes so long
 	if v.proxy != "" {
 		if _, err := io.WriteString(c, v.proxy); err != nil {
 			t.Fatal(err)
@@ -318,7 +318,7 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
 })
 
-func serverTLS(t *testing.T) *tls.Config {
+func serverTLS() *tls.Config {
 	cert, _ := certificate()
 	return &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"mqtt"}}
 }
@@ -335,7 +335,7 @@ func packet(n int, fill byte) []byte {
 	return append(head(n), bytes.Repeat([]byte{fill}, n)...)
 }
 
-func want(t *testing.T, c io.Reader, b []byte) {
+func want(t testing.TB, c io.Reader, b []byte) {
 	t.Helper()
 	got := make([]byte, len(b))
 	if n, err := io.ReadFull(c, got); err != nil {
@@ -346,7 +346,7 @@ func want(t *testing.T, c io.Reader, b []byte) {
 	}
 }
 
-func send(t *testing.T, c io.Writer, b []byte) {
+func send(t testing.TB, c io.Writer, b []byte) {
 	t.Helper()
 	if _, err := c.Write(b); err != nil {
 		t.Fatalf("write: %v", err)

@@ -113,39 +113,6 @@ func (d *Detach) apply(m *machine) {
 	m.detach(s, d.Expiry, d.Now)
 }
 
-// recovery is the first command after a store was opened: the connections that had sessions are gone.
-type recovery struct {
-	Now int64
-
-	Err error
-}
-
-func (r *recovery) apply(m *machine) {
-	for g := range m.groups {
-		var names []string
-		from, to := m.keys.all(uint16(g), kindSession)
-		m.rows.Scan(from, to, func(key, _ []byte) bool {
-			names = append(names, keyName(key))
-			return true
-		})
-		for _, name := range names {
-			if s := m.byClient[name]; s.attached {
-				m.recoverSession(s, r.Now)
-			}
-		}
-	}
-	m.recoverWills()
-}
-
-func (m *machine) recoverSession(s *session, now int64) {
-	if s.expiry == 0 {
-		_, due := m.endSession(s, now)
-		m.handLater(due)
-		return
-	}
-	m.detach(s, s.expiry, now)
-}
-
 func (s *Subscribe) apply(m *machine) {
 	owner, err := m.owned(s.Owner)
 	if err == nil {

@@ -106,6 +106,9 @@ func (k *keys) names(group uint16, kind byte, after string) (from, to []byte) {
 	return k.from, k.to
 }
 
+// allRows is the range of everything.
+func allRows() (from, to []byte) { return nil, []byte{0xFF, 0xFF, 0xFF} }
+
 const prefixLen = 3 // of a key: group and kind
 
 func keyNumber(key []byte) uint64  { return binary.BigEndian.Uint64(key[prefixLen:]) }

@@ -32,12 +32,13 @@ type machine struct {
 	byClient map[string]*session
 	filters  map[string]*filter // with a queue, by whole filter
 
-	byID     map[SessionID]*session
-	index    *topic.Index[*filter]
-	retained *topic.Tree[*retained]
-	timers   timers
-	dueWills map[SessionID][]*dueWill // by session, oldest first
-	unhanded []*dueWill               // found at recovery: the next Tick hands them out
+	byID        map[SessionID]*session
+	filtersByID map[uint64]*filter
+	index       *topic.Index[*filter]
+	retained    *topic.Tree[*retained]
+	timers      timers
+	dueWills    map[SessionID][]*dueWill // by session, oldest first
+	unhanded    []*dueWill               // found at recovery: the next Tick hands them out
 
 	stats Stats
 
@@ -53,16 +54,17 @@ type machine struct {
 
 func newMachine(rows rows, bodies bodies, limits Limits, groups int) *machine {
 	return &machine{
-		rows:     rows,
-		bodies:   bodies,
-		limits:   limits,
-		groups:   groups,
-		byClient: map[string]*session{},
-		filters:  map[string]*filter{},
-		byID:     map[SessionID]*session{},
-		index:    topic.NewIndex[*filter](1),
-		retained: topic.NewTree[*retained](),
-		dueWills: map[SessionID][]*dueWill{},
+		rows:        rows,
+		bodies:      bodies,
+		limits:      limits,
+		groups:      groups,
+		byClient:    map[string]*session{},
+		filters:     map[string]*filter{},
+		byID:        map[SessionID]*session{},
+		filtersByID: map[uint64]*filter{},
+		index:       topic.NewIndex[*filter](1),
+		retained:    topic.NewTree[*retained](),
+		dueWills:    map[SessionID][]*dueWill{},
 	}
 }
 
@@ -91,7 +93,8 @@ func (m *machine) hash() (sum [sha256.Size]byte) {
 	m.flush()
 	h := sha256.New()
 	var n []byte
-	m.rows.Scan([]byte{0}, []byte{0xFF, 0xFF, 0xFF}, func(key, value []byte) bool {
+	from, to := allRows()
+	m.rows.Scan(from, to, func(key, value []byte) bool {
 		n = appendUint(appendUint(n[:0], uint64(len(key))), uint64(len(value)))
 		h.Write(n)
 		h.Write(key)
@@ -154,8 +157,7 @@ func (m *machine) refCount(ref Ref) uint64 {
 	if !ok {
 		return 1
 	}
-	d := decoder{b: v}
-	d.byte()
+	d := rowDecoder(v)
 	return d.uint()
 }
 

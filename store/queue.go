@@ -56,7 +56,7 @@ func (f *filter) oldest() *queue {
 type queue struct {
 	f        *filter
 	group    uint16
-	readers  int // of a filter that is not shared
+	readers  int // 0 for a shared subscription
 	count    int
 	bytes    int64
 	first    uint64 // sequence number of the first row
@@ -81,8 +81,7 @@ func appendQueued(dst []byte, e queued) []byte {
 }
 
 func decodeQueued(key, value []byte) (queued, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	e := queued{pos: Position(keyNumber2(key)), seq: d.uint(), size: d.int(), expiry: d.int()}
 	return e, d.end()
 }
@@ -107,7 +106,7 @@ func (m *machine) enqueue(f *filter, ref Ref, size, expiry int64) {
 	q := f.part(ref.Group)
 	if q == nil {
 		q = m.newQueue(f, ref.Group)
-		q.firstPos, q.readers = ref.Position, f.readers
+		q.firstPos = ref.Position
 	}
 	m.value = appendQueued(m.value[:0], queued{seq: q.next, size: size, expiry: expiry})
 	m.rows.Set(m.keys.numbers(q.group, kindQueue, f.id, uint64(ref.Position)), m.value)
@@ -131,6 +130,9 @@ func (m *machine) newQueue(f *filter, group uint16) *queue {
 		q = &queue{}
 	}
 	*q = queue{f: f, group: group, cursors: q.cursors, lowest: q.lowest}
+	if !f.share {
+		q.readers = f.readers
+	}
 	i := sort.Search(len(f.queues), func(i int) bool { return f.queues[i].group >= group })
 	f.queues = slices.Insert(f.queues, i, q)
 	return q
@@ -230,6 +232,7 @@ func (m *machine) addReader(name, inner string, share bool, s *session) *filter 
 		f.id = m.lastFID
 		m.value = appendUint(append(m.value[:0], rowVersion), f.id)
 		m.rows.Set(m.keys.name(f.home, kindFilter, name), m.value)
+		m.filtersByID[f.id] = f
 		m.names.Lock()
 		m.filters[name] = f
 		m.names.Unlock()
@@ -325,6 +328,7 @@ func (m *machine) endFilterIfIdle(f *filter) {
 
 func (m *machine) endFilter(f *filter) {
 	m.rows.Delete(m.keys.name(f.home, kindFilter, f.name))
+	delete(m.filtersByID, f.id)
 	m.names.Lock()
 	delete(m.filters, f.name)
 	m.names.Unlock()

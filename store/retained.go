@@ -68,8 +68,7 @@ func (m *machine) retain(ref Ref, msg *mqtt.Message, size int64) {
 }
 
 func decodeRetained(group uint16, key, value []byte) (*retained, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	r := &retained{name: keyName(key), ref: Ref{group, Position(d.uint())}, size: d.int(), expiry: d.int()}
 	r.timer = timer{retained: r, place: -1}
 	return r, d.end()

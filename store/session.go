@@ -170,8 +170,7 @@ func (m *machine) saveSession(s *session) {
 }
 
 func decodeSession(key, value []byte) (*session, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	s := &session{
 		clientID: keyName(key),
 		id:       SessionID(d.uint()),
@@ -210,8 +209,7 @@ func (m *machine) saveSub(s *session, sub *sub) {
 }
 
 func decodeSub(value []byte) (*sub, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	sb := &sub{draining: d.bool(), Subscription: d.subscription()}
 	sb.alone = []string{sb.Filter}
 	return sb, d.end()

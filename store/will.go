@@ -38,8 +38,7 @@ func (m *machine) setWill(s *session, w *will) {
 }
 
 func decodeWill(value []byte) (*will, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	w := &will{delay: d.uint32(), due: d.int(), message: d.message()}
 	if w.message == nil {
 		d.fault()
@@ -92,8 +91,7 @@ func (m *machine) saveDue(d *dueWill) {
 }
 
 func decodeDue(group uint16, key, value []byte) (*dueWill, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	w := &dueWill{
 		id:       SessionID(keyNumber(key)),
 		group:    group,

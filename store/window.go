@@ -38,8 +38,7 @@ func (m *machine) hold(s *session, e *Inflight, last bool) {
 }
 
 func decodeHeld(value []byte) (*held, error) {
-	d := decoder{b: value}
-	d.byte()
+	d := rowDecoder(value)
 	h := &held{order: d.uint(), size: d.int(), Inflight: d.inflight()}
 	return h, d.end()
 }

@@ -1,0 +1,301 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"errors"
+	"io"
+
+	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/session"
+	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/transport"
+)
+
+// state of a connection.
+//
+//	fresh --CONNECT--> deciding --granted--> claiming --stored--> open --any end--> ending --handed over--> gone
+//	  |                 |  ^ AUTH               |                                      ^
+//	  |                 v  |                    +--------- taken over, closed ---------+
+//	  |               asking (enhanced)         |
+//	  +---- refused -----+----------------------+----> gone
+type state byte
+
+const (
+	fresh    state = iota // waiting for CONNECT
+	deciding              // a decider is at work; nothing is read
+	asking                // AUTH was sent; the client's is due
+	claiming              // waiting for the predecessor and the store
+	open
+	ending // the session is being handed to the store
+	gone
+)
+
+// tag is what the broker finds again with an outbound delivery.
+type tag struct {
+	ref    store.Ref // in the session's queue or, with share, in the shared subscription's; zero if in neither
+	share  string    // whole filter of the shared subscription whose stored queue ref is in
+	member *member   // of the shared subscription that assigned it
+	turn   uint64    // its number there
+	stored bool      // the store knows the window entry
+}
+
+// connection is one client's connection, with its session while it is open. It belongs to its shard's loop, first that on which it was
+// accepted, then its home.
+type connection struct {
+	tc     transport.Conn
+	sh     *shard
+	timer  loop.Timer // CONNECT timeout, then keep alive
+	client *plugin.Client
+	sess   *session.Session[tag]
+	subs   map[string]*subscriber // by whole filter
+	queue  session.Queue[tag]     // deliveries of QoS 1 and 2 that wait for the window
+	kept   *kept                  // of a persistent session; nil for one that ends with its connection
+	will   *store.Will
+	login  *login // while connecting
+
+	streams []*stream // retained messages on their way to new subscriptions
+
+	merge      *merged // of the fan-out at hand, where filters overlap
+	next, prev *connection
+
+	keepAlive int64 // nanoseconds until silence ends the connection; 0 = never
+	reference string
+	reauth    *reauth
+	full      []*member // shared subscriptions that wait for room in the window
+
+	state     state
+	cause     plugin.Cause // why it ends
+	hold      hold
+	version   mqtt.Version
+	linked    bool
+	leaving   bool
+	problem   bool // reason strings are welcome
+	opening   bool // in shard.wins
+	willed    bool // the end calls for the will
+	unplugged bool // the transport is done with it
+}
+
+// hold says why a connection is not read.
+type hold byte
+
+const (
+	holdDecider  hold = 1 << iota // a decider is at work
+	holdHandover                  // too much is on its way to another loop
+	holdOut                       // the client does not read what it caused
+	holdPending                   // too many publishes wait for the store
+)
+
+// stop keeps the connection from being read for a reason.
+func (c *connection) stop(h hold) {
+	if c.hold == 0 {
+		c.sh.tally.add(ReadsPaused, 1)
+	}
+	c.hold |= h
+}
+
+// resume takes a reason back.
+func (c *connection) resume(h hold) {
+	if c.hold&h == 0 {
+		return
+	}
+	c.hold &^= h
+	if c.hold == 0 && c.state != gone {
+		c.tc.Resume()
+	}
+}
+
+// Feed takes packets from the bytes that arrived.
+func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
+	cfg := c.sh.b.config.Load()
+	for {
+		if c.state >= ending {
+			return len(b), 0, transport.GoOn // the transport was told to close
+		}
+		if c.hold != 0 || c.state == claiming {
+			break
+		}
+		rest := b[eaten:]
+		h, n, err := mqtt.DecodeHeader(rest, c.version)
+		if err != nil {
+			c.fail(err)
+			continue
+		}
+		if n == 0 {
+			break
+		}
+		size := n + h.Remaining
+		if c.state != open && c.tooEarly(h, size, cfg) || c.state == open && size > cfg.limits.MaxPacket && c.tooLarge(h) {
+			continue
+		}
+		if len(rest) < size {
+			need = size
+			break
+		}
+		eaten += size
+		c.sh.tally.add(PacketsReceived, 1)
+		if c.keepAlive != 0 && c.state == open {
+			c.timer.Extend(c.sh.loop.Now() + c.keepAlive)
+		}
+		if err := c.receive(h, rest[n:size], cfg); err != nil {
+			c.fail(err)
+		}
+	}
+	c.sh.tally.add(BytesReceived, eaten)
+	if c.hold != 0 || c.state == claiming {
+		return eaten, 0, transport.Pause
+	}
+	return eaten, need, transport.GoOn
+}
+
+// tooEarly checks the header of a packet before the session is open: only CONNECT is due [MQTT-3.1.0-1], or AUTH and
+// DISCONNECT while an authentication is on its way, and small ones.
+func (c *connection) tooEarly(h mqtt.Header, size int, cfg *config) bool {
+	switch {
+	case c.state == fresh && h.Type != mqtt.CONNECT:
+		c.close(plugin.ProtocolError, "the first packet is "+h.Type.String()+", not CONNECT")
+	case c.state == asking && h.Type != mqtt.AUTH && h.Type != mqtt.DISCONNECT:
+		c.refuse(plugin.ProtocolError, mqtt.ProtocolError, h.Type.String()+" before the authentication ended")
+	case size > cfg.limits.MaxConnectPacket:
+		c.close(plugin.PacketTooLarge, "CONNECT is above the size limit")
+	default:
+		return false
+	}
+	return true
+}
+
+func (c *connection) tooLarge(h mqtt.Header) bool {
+	c.fail(&mqtt.Error{Code: mqtt.PacketTooLarge, Op: h.Type.String(), Err: errors.New("above Maximum Packet Size")})
+	return true
+}
+
+// Drained says that the client took what it was sent.
+func (c *connection) Drained() {
+	if c.state != open {
+		return
+	}
+	c.resume(holdOut)
+	c.pump()
+}
+
+// Closed says that the transport ended the connection.
+func (c *connection) Closed(err error) {
+	c.sh.tally.add(SocketsClosed, 1)
+	switch {
+	case c.state >= ending || err == nil:
+		c.close(plugin.ClientClosed, "")
+	case errors.Is(err, io.EOF):
+		c.close(plugin.ClientClosed, "end of stream without DISCONNECT")
+	default:
+		c.close(plugin.NetworkError, err.Error())
+	}
+	c.unplugged = true
+	c.depart()
+}
+
+// depart forgets a connection that neither the store nor the transport has to do with any more.
+func (c *connection) depart() {
+	if c.unplugged && c.state == gone {
+		c.sh.unlink(c)
+		c.sh.alive.Add(-1)
+	}
+}
+
+// fail ends the connection for what the client did, and tells it where it can be told [MQTT-4.13.1-1].
+func (c *connection) fail(err error) {
+	code, detail := mqtt.MalformedPacket, err.Error()
+	var e *mqtt.Error
+	if errors.As(err, &e) {
+		code = e.Code
+	}
+	cause := causeOf(code)
+	if c.state == open {
+		c.closeWith(cause, code, detail)
+		return
+	}
+	c.refuse(cause, code, detail)
+}
+
+func causeOf(code mqtt.ReasonCode) plugin.Cause {
+	switch code {
+	case mqtt.MalformedPacket:
+		return plugin.MalformedPacket
+	case mqtt.PacketTooLarge:
+		return plugin.PacketTooLarge
+	case mqtt.ReceiveMaximumExceeded:
+		return plugin.ReceiveMaximumExceeded
+	case mqtt.TopicAliasInvalid:
+		return plugin.TopicAliasInvalid
+	case mqtt.TopicNameInvalid, mqtt.TopicFilterInvalid:
+		return plugin.TopicInvalid
+	case mqtt.QoSNotSupported:
+		return plugin.QoSNotSupported
+	case mqtt.RetainNotSupported:
+		return plugin.RetainNotSupported
+	case mqtt.NotAuthorized:
+		return plugin.NotAuthorized
+	case mqtt.QuotaExceeded:
+		return plugin.QuotaExceeded
+	case mqtt.UnsupportedProtocolVersion:
+		return plugin.UnsupportedVersion
+	case mqtt.ClientIdentifierNotValid:
+		return plugin.ClientIDInvalid
+	case mqtt.BadAuthenticationMethod:
+		return plugin.AuthenticationMethod
+	}
+	return plugin.ProtocolError
+}
+
+// write queues a whole packet.
+func (c *connection) write(b []byte) {
+	c.sh.tally.add(PacketsSent, 1)
+	c.sh.tally.add(BytesSent, len(b))
+	c.tc.Out().Append(b)
+	c.tc.Dirty()
+}
+
+// sink counts what a session writes.
+type sink struct {
+	out    *transport.Out
+	before int
+}
+
+func (c *connection) sink() sink { return sink{c.tc.Out(), c.tc.Out().Len()} }
+
+// flushed counts and marks what was written since sink was made.
+func (c *connection) flushed(s sink, packets int) {
+	c.sh.tally.add(PacketsSent, packets)
+	c.sh.tally.add(BytesSent, s.out.Len()-s.before)
+	c.tc.Dirty()
+	c.checkOut()
+}
+
+// checkOut stops reading from a client that does not take what it causes to be sent.
+func (c *connection) checkOut() {
+	if c.hold&holdOut == 0 && c.tc.Out().Len() > c.sh.b.config.Load().limits.MaxOutBytes {
+		c.stop(holdOut)
+	}
+}
+
+// connectTimeout ends a connection that was not granted in time.
+type connectTimeout connection
+
+func (t *connectTimeout) Run(*loop.Loop) {
+	c := (*connection)(t)
+	if c.state < open {
+		c.close(plugin.ConnectTimeout, "no CONNECT was granted in time")
+	}
+}
+
+// keepAliveTimeout ends a silent connection [MQTT-3.1.2-22, MQTT-3.1.2-24].
+type keepAliveTimeout connection
+
+func (t *keepAliveTimeout) Run(*loop.Loop) {
+	c := (*connection)(t)
+	if c.state == open {
+		c.closeWith(plugin.KeepAliveTimeout, mqtt.KeepAliveTimeout, "")
+	}
+}

@@ -1,0 +1,258 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/session"
+)
+
+// deliver gives the message of a fan-out to one subscriber of this loop.
+func (sh *shard) deliver(s *subscriber, f *fanout) {
+	switch {
+	case s.share != nil:
+		s.share.take(s, f)
+		return
+	case s.inline != nil:
+		if !f.committed {
+			s.inline.take(sh, f.message())
+		}
+		return
+	}
+	c := s.c
+	if c.state != open || s.noLocal && c.client.ID == f.from {
+		return
+	}
+	q := min(s.qos, f.qos)
+	if q > 0 && c.kept != nil {
+		if f.committed {
+			c.pushed(s, q, f)
+		}
+		return // the store brings it
+	}
+	if f.committed {
+		return // it came the first way
+	}
+	retain := f.retain && s.asIs // [MQTT-3.3.1-12, MQTT-3.3.1-13]
+	if q == 0 {
+		c.deliverQoS0(f, retain, s.ids)
+		return
+	}
+	c.offer(session.Delivery[tag]{Message: f.message(), QoS: q, Retain: retain, Identifiers: s.ids})
+}
+
+// deliverQoS0 writes a message of QoS 0, by the shared encoding where nothing in it is this client's own.
+func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
+	sh, b := c.sh, c.sh.b
+	out := c.tc.Out()
+	if out.Len() > b.config.Load().limits.MaxOutBytes {
+		sh.drop(c.client.ID, f.m, plugin.ReceiverSlow)
+		return
+	}
+	l := c.sess.Limits()
+	own := c.version == mqtt.V5 && (len(ids) > 0 || l.AliasesOut > 0 || f.m != nil && f.m.Expiry != 0)
+	if own || b.deliverHooks || len(f.payload) >= session.RefSize {
+		d := session.Delivery[tag]{Message: f.message(), Retain: retain, Identifiers: ids}
+		c.sendQoS0(&d)
+		return
+	}
+	e := f.packet(c.version == mqtt.V5, 0)
+	if l.MaxPacket != 0 && len(e.b) > int(l.MaxPacket) {
+		sh.drop(c.client.ID, f.m, plugin.ReceiverTooSmall)
+		return
+	}
+	buf := out.Buf()
+	n := len(buf)
+	buf = append(buf, e.b...)
+	if retain {
+		buf[n] |= 1
+	}
+	out.Set(buf)
+	sh.sent(c, f.m, len(e.b), len(f.payload))
+}
+
+// sent counts a PUBLISH that was written.
+func (sh *shard) sent(c *connection, m *mqtt.Message, size, payload int) {
+	sh.tally.add(PacketsSent, 1)
+	sh.tally.add(BytesSent, size)
+	sh.tally.add(PublishSent, 1)
+	sh.tally.add(PublishBytesSent, payload)
+	c.tc.Dirty()
+	if m != nil {
+		sh.b.events.message(sh, messageDelivered, c.client.ID, m, plugin.NoCause)
+	}
+}
+
+func (c *connection) sendQoS0(d *session.Delivery[tag]) {
+	if !c.passHooks(d) {
+		return
+	}
+	before := c.tc.Out().Len()
+	switch c.sess.SendQoS0(d, c.sh.loop.Now(), c.tc.Out()) {
+	case session.TooLarge:
+		c.sh.drop(c.client.ID, d.Message, plugin.ReceiverTooSmall)
+	case session.TooOld:
+		c.sh.drop(c.client.ID, d.Message, plugin.MessageExpired)
+	default:
+		c.sh.sent(c, d.Message, c.tc.Out().Len()-before, len(d.Message.Payload))
+	}
+}
+
+// passHooks asks the plug-ins that see each delivery; false: it is refused.
+func (c *connection) passHooks(d *session.Delivery[tag]) bool {
+	b := c.sh.b
+	if !b.deliverHooks {
+		return true
+	}
+	if len(b.hooks.receivers) > 0 && !b.mayReceive(c.client, d.Message) {
+		c.sh.drop(c.client.ID, d.Message, plugin.DeliveryRefused)
+		return false
+	}
+	if len(b.hooks.deliverers) > 0 {
+		m := b.interceptDeliver(c.client, d.Message)
+		if m == nil {
+			c.sh.drop(c.client.ID, d.Message, plugin.DeliveryRefused)
+			return false
+		}
+		d.Message = m
+	}
+	return true
+}
+
+// room says whether a delivery of QoS 1 or 2 may be sent now: the window has room, and the client reads what it gets.
+func (c *connection) room() bool {
+	return c.sess.Out.Free() > 0 && c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2
+}
+
+// offer sends a delivery of QoS 1 or 2, or queues it. What a session without a store cannot take is dropped and counted.
+func (c *connection) offer(d session.Delivery[tag]) {
+	if c.queue.Len() == 0 && c.room() {
+		c.send(d)
+		return
+	}
+	l := &c.sh.b.config.Load().limits
+	if c.queue.Len() >= l.MaxQueueMessages || c.queue.Bytes()+len(d.Message.Payload) > l.MaxQueueBytes {
+		c.giveUp(&d, plugin.QueueFull)
+		return
+	}
+	c.pushQueue(d)
+}
+
+func (c *connection) pushQueue(d session.Delivery[tag]) {
+	before := c.queue.Bytes()
+	c.queue.Push(d)
+	c.sh.tally.queued.Add(1)
+	c.sh.tally.queuedBytes.Add(int64(c.queue.Bytes() - before))
+}
+
+func (c *connection) popQueue() (session.Delivery[tag], bool) {
+	before := c.queue.Bytes()
+	d, ok := c.queue.Pop()
+	if ok {
+		c.sh.tally.queued.Add(-1)
+		c.sh.tally.queuedBytes.Add(int64(c.queue.Bytes() - before))
+	}
+	return d, ok
+}
+
+// send puts a delivery of QoS 1 or 2 into the window and writes it, or has it kept first where a crash must not give its
+// packet identifier to another message.
+func (c *connection) send(d session.Delivery[tag]) {
+	if !c.passHooks(&d) {
+		c.settle(&session.Inflight[tag]{Delivery: d})
+		return
+	}
+	id := c.sess.Out.Add(d)
+	if c.kept != nil {
+		first := d.QoS == 2 || d.Tag.ref == (storeRef{})
+		if first || len(c.kept.line) > 0 {
+			c.kept.line = append(c.kept.line, inLine{id: id, ready: !first})
+			if first {
+				c.keepWindow(id)
+			}
+			return
+		}
+	}
+	c.openEntry(id, d.Message)
+}
+
+// openEntry writes the PUBLISH of a window entry.
+func (c *connection) openEntry(id uint16, m *mqtt.Message) {
+	e := c.sess.Out.Find(id)
+	if e == nil {
+		return
+	}
+	entry := *e
+	before := c.tc.Out().Len()
+	cause := plugin.NoCause
+	switch c.sess.Open(id, c.sh.loop.Now(), c.tc.Out()) {
+	case session.TooLarge:
+		cause = plugin.ReceiverTooSmall
+	case session.TooOld:
+		cause = plugin.MessageExpired
+	}
+	if cause != plugin.NoCause {
+		c.sh.drop(c.client.ID, m, cause)
+		c.settle(&entry)
+		return
+	}
+	c.sh.sent(c, m, c.tc.Out().Len()-before, len(m.Payload))
+}
+
+// giveUp drops a delivery that never went out.
+func (c *connection) giveUp(d *session.Delivery[tag], cause plugin.Cause) {
+	c.sh.drop(c.client.ID, d.Message, cause)
+	c.settle(&session.Inflight[tag]{Delivery: *d})
+}
+
+// settle ends a delivery that needs no acknowledgement of the client: it counts as delivered.
+func (c *connection) settle(e *session.Inflight[tag]) {
+	if c.kept != nil {
+		c.sh.acks.add(c, e)
+	}
+	if m := e.Tag.member; m != nil {
+		m.done(c.sh, e.Tag)
+	}
+}
+
+// drop counts a message that one receiver does not get.
+func (sh *shard) drop(clientID string, m *mqtt.Message, cause plugin.Cause) {
+	sh.tally.dropped[cause].Add(1)
+	if m == nil {
+		return
+	}
+	kind := messageDropped
+	if cause == plugin.MessageExpired {
+		kind = messageExpired
+	}
+	sh.b.events.message(sh, kind, clientID, m, cause)
+}
+
+// pump moves what waits, as far as window and out-queue have room: the queue in memory, then the store, then retained
+// messages for new subscriptions.
+func (c *connection) pump() {
+	if c.state != open {
+		return
+	}
+	for c.queue.Len() > 0 && c.room() {
+		d, _ := c.popQueue()
+		c.send(d)
+	}
+	if c.leaving {
+		c.leaveIfIdle()
+		return
+	}
+	if c.kept != nil && c.kept.behind {
+		c.readStore()
+	}
+	if len(c.streams) > 0 {
+		c.streams[0].next(c)
+	}
+	for len(c.full) > 0 && c.queue.Len() == 0 && c.room() {
+		m := c.full[0]
+		c.full = c.full[1:]
+		m.roomAgain(c.sh)
+	}
+}

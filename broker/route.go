@@ -1,0 +1,212 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"sync"
+
+	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/topic"
+)
+
+// origin says whom a routed message is answered to: a client's connection, or whoever waits in process.
+type origin struct {
+	c    *connection
+	id   uint16              // packet identifier
+	will store.SessionID     // the message is that session's will
+	then func(*shard, error) // called on the shard's loop once the message is accepted; nil = nobody waits
+}
+
+// routeView routes a message of QoS 0 that is still in the read buffer. Nothing is allocated.
+func (sh *shard) routeView(c *connection, p *mqtt.Publish) {
+	sh.matches.Reset()
+	sh.b.index.Match(p.Topic, &sh.matches)
+	if sh.matches.Empty() {
+		return
+	}
+	f := sh.fan()
+	f.topic, f.payload, f.props, f.from, f.now = p.Topic, p.Payload, p.Properties, c.client.ID, sh.loop.Now()
+	sh.spread(f, c)
+}
+
+// route hands a message to all who are to have it: online receivers at once, persistent sessions and the retained
+// messages by way of the store. The answer follows when all that must be kept is kept.
+func (sh *shard) route(m *mqtt.Message, o origin) {
+	b := sh.b
+	sh.matches.Reset()
+	b.index.Match(bytesOf(m.Topic), &sh.matches)
+	durable := m.QoS > 0 && b.store.Matches(bytesOf(m.Topic))
+	if !sh.matches.Empty() {
+		f := sh.fan()
+		f.of(m)
+		f.stored, f.now = durable, sh.loop.Now()
+		sh.spread(f, o.c)
+	}
+	keepID := o.c != nil && o.c.kept != nil && m.QoS == 2
+	if durable || keepID || m.Retain || o.will != 0 {
+		sh.keep(m, o, durable || m.Retain, keepID)
+		return
+	}
+	code := mqtt.Success
+	if sh.matches.Empty() {
+		code = mqtt.NoMatchingSubscribers
+	}
+	sh.answer(m, o, code, nil)
+}
+
+// answer tells the origin what became of its message.
+func (sh *shard) answer(m *mqtt.Message, o origin, code mqtt.ReasonCode, err error) {
+	if o.then != nil {
+		o.then(sh, err)
+	}
+	if o.c == nil || o.c.state != open || m.QoS == 0 {
+		return
+	}
+	if err == store.ErrFenced || err == store.ErrNoSession {
+		return // taken over: the end of the connection is on its way
+	}
+	if err == store.ErrFull {
+		code = mqtt.QuotaExceeded
+	}
+	if err != nil && err != store.ErrFull {
+		o.c.closeWith(plugin.StoreFailed, mqtt.ServerUnavailable, "")
+		return
+	}
+	if code.IsError() && o.c.version != mqtt.V5 {
+		o.c.closeWith(plugin.QuotaExceeded, code, "") // an acknowledgement would be a lie
+		return
+	}
+	o.c.accepted(m.QoS, o.id, code)
+}
+
+// keeping is a message on its way through the store.
+type keeping struct {
+	store.Publish
+	origin
+	sh    *shard
+	empty bool // nobody online matched
+}
+
+var keepings = sync.Pool{New: func() any { return new(keeping) }}
+
+// keep proposes a message to the store. body: it is wanted, not only its packet identifier.
+func (sh *shard) keep(m *mqtt.Message, o origin, body, keepID bool) {
+	k := keepings.Get().(*keeping)
+	k.origin, k.sh, k.empty = o, sh, sh.matches.Empty()
+	k.Publish = store.Publish{Message: m, WillOf: o.will, IdentifierOnly: !body, Done: committed, Context: k}
+	if keepID {
+		k.Publisher, k.PacketID = o.c.kept.owner, o.id
+	}
+	sh.b.store.ProposePublish(&k.Publish)
+}
+
+// committed runs on a goroutine of the store, in commit order: the message is pushed to persistent sessions, then its publisher is
+// answered.
+func committed(p *store.Publish) {
+	k := p.Context.(*keeping)
+	if p.Err == nil && p.Matched && !p.Duplicate {
+		k.sh.b.push(p)
+	}
+	k.sh.loop.Post(k)
+}
+
+// Run answers on the publisher's loop.
+func (k *keeping) Run(*loop.Loop) {
+	sh, m, o := k.sh, k.Message, k.origin
+	code := mqtt.Success
+	if k.empty && !k.Matched {
+		code = mqtt.NoMatchingSubscribers
+	}
+	err, duplicate := k.Err, k.Duplicate
+	*k = keeping{}
+	keepings.Put(k)
+	if err != nil {
+		sh.keepFailed(m, err)
+	} else if m.Retain && !duplicate {
+		sh.retainedChanged(m)
+	}
+	if o.c != nil && o.c.state != open {
+		return
+	}
+	sh.answer(m, o, code, err)
+}
+
+func (sh *shard) keepFailed(m *mqtt.Message, err error) {
+	switch err {
+	case store.ErrFull:
+		sh.drop(m.ClientID, m, plugin.RetainedLimit)
+	case store.ErrFenced, store.ErrNoSession, store.ErrClosed:
+	default:
+		sh.drop(m.ClientID, m, plugin.StoreFailed)
+		sh.b.log.Error("a message could not be kept", "client", m.ClientID, "name", m.Topic, "err", err)
+	}
+}
+
+func (sh *shard) retainedChanged(m *mqtt.Message) {
+	kind := retainedSet
+	if len(m.Payload) == 0 {
+		kind = retainedCleared
+	}
+	sh.b.events.message(sh, kind, m.ClientID, m, plugin.NoCause)
+}
+
+var matchPool = sync.Pool{New: func() any { return new(topic.Matches[*subscriber]) }}
+
+// push hands a committed message to the loops of the persistent sessions that are online. On a goroutine of the store.
+func (b *Broker) push(p *store.Publish) {
+	ms := matchPool.Get().(*topic.Matches[*subscriber])
+	defer matchPool.Put(ms)
+	ms.Reset()
+	m := p.Message
+	b.index.Match(bytesOf(m.Topic), ms)
+	if ms.Empty() {
+		return
+	}
+	f := fanouts.Get().(*fanout)
+	f.of(m)
+	f.ref, f.committed, f.stored, f.now = p.Ref, true, true, b.opts.Now().UnixNano()
+	for i, sh := range b.shards {
+		if ms.Count(i) > 0 {
+			sh.loop.Post(f.forOwner(sh, ms, i))
+		}
+	}
+	f.reset()
+	fanouts.Put(f)
+	ms.Reset()
+}
+
+// forgetID has the store forget a received packet identifier, and answers PUBCOMP then.
+func (c *connection) forgetID(id uint16) {
+	c.sh.b.store.ProposeRelease(&store.Release{Owner: c.kept.owner, PacketID: id, Context: c, Done: func(r *store.Release) {
+		c.sh.loop.Post(loop.Func(func(*loop.Loop) {
+			if c.state != open {
+				return
+			}
+			if r.Err != nil {
+				c.storeFailed(r.Err)
+				return
+			}
+			c.writeAck(mqtt.PUBCOMP, r.PacketID, mqtt.Success)
+		}))
+	}})
+}
+
+// storeFailed ends a connection whose session cannot be kept.
+func (c *connection) storeFailed(err error) {
+	if err == store.ErrFenced || err == store.ErrNoSession {
+		c.closeWith(plugin.TakenOver, mqtt.SessionTakenOver, "")
+		return
+	}
+	c.sh.b.log.Error("the store failed a session", "client", c.client.ID, "err", err)
+	c.closeWith(plugin.StoreFailed, mqtt.ServerUnavailable, "")
+}
+
+// of fills a fanout with a message.
+func (f *fanout) of(m *mqtt.Message) {
+	f.m, f.topic, f.payload, f.props = m, bytesOf(m.Topic), m.Payload, m.Properties
+	f.qos, f.retain, f.from = m.QoS, m.Retain, m.ClientID
+}

@@ -1,0 +1,493 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+
+	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/session"
+	"github.com/noctule/noctule/store"
+)
+
+// Strategy picks the member of a shared subscription that gets a message.
+type Strategy byte
+
+// Strategies. A member whose window is full is passed over, but for the two hashes: they wait for it, for the sake of order.
+const (
+	RoundRobin Strategy = iota
+	Random
+	Sticky        // the same one until it leaves or is full
+	HashClient    // by the publisher's client identifier
+	HashTopic     // by topic name: keeps the order of each topic
+	LeastInflight // the one with the fewest unacknowledged messages
+)
+
+var strategyNames = [...]string{"round_robin", "random", "sticky", "hash_client", "hash_topic", "least_inflight"}
+
+// String is the strategy's name as in the configuration.
+func (s Strategy) String() string { return strategyNames[s] }
+
+// ParseStrategy finds a strategy by its name.
+func ParseStrategy(name string) (Strategy, bool) {
+	for i, n := range strategyNames {
+		if n == name {
+			return Strategy(i), true
+		}
+	}
+	return 0, false
+}
+
+// StrategyNames lists all strategies.
+func StrategyNames() []string { return strategyNames[:] }
+
+// share is a shared subscription with online members. It lives on the home loop of its filter, gives each message of
+// QoS 1 and 2 to one member that has room, and takes it back when the member is gone before it acknowledged. Without a persistent member its
+// messages wait in memory; with one they wait in the store, and the share reads them like a session reads its queue.
+type share struct {
+	sh      *shard
+	filter  string // whole
+	sub     *subscriber
+	members []*member
+	next    int
+	turn    uint64
+	waiting []shared // in order of turn
+	dead    bool
+
+	stored  bool // the store has a queue for it
+	queue   store.Queue
+	pos     []store.Position
+	known   map[store.Ref]bool // stored messages that wait here or are with a member
+	behind  bool
+	reading bool
+	missed  bool
+	acked   []store.Shared
+	timer   loop.Timer
+}
+
+// member is one connection's part in a shared subscription. The first block belongs to the share's loop, sub to the connection's.
+type member struct {
+	share    *share
+	inflight int
+	limit    int
+	full     bool
+	gone     bool
+
+	c   *connection
+	sub *subscriber
+}
+
+// shared is a message on its way to a member.
+type shared struct {
+	m    *mqtt.Message
+	ref  store.Ref // in the share's stored queue, zero if it is not in it
+	turn uint64
+}
+
+// maxSharedAhead is how many stored messages of a shared subscription are read ahead.
+const maxSharedAhead = 1024
+
+// joinShare makes a connection a member; on the connection's loop.
+func (c *connection) joinShare(plain string, s *subscriber) {
+	m := &member{c: c, sub: s, limit: max(1, int(c.sess.Limits().ReceiveMaximum))}
+	s.member = m
+	home := c.sh.b.home(s.whole)
+	c.sh.loop.Send(home.loop, loop.Func(func(*loop.Loop) { home.join(s.whole, plain, m) }))
+}
+
+func (sh *shard) join(filter, plain string, m *member) {
+	s := sh.shares[filter]
+	if s == nil {
+		s = &share{sh: sh, filter: filter}
+		s.sub = &subscriber{share: s, qos: 2, filter: plain}
+		sh.shares[filter] = s
+		sh.b.index.Add(plain, sh.n, s.sub)
+		sh.tally.shared.Add(1)
+	}
+	m.share = s
+	s.members = append(s.members, m)
+	s.checkStore()
+	s.dispatch()
+}
+
+// checkStore follows the store: a queue there comes with the first persistent member, and goes with the last.
+func (s *share) checkStore() {
+	has := s.sh.b.store.HasShare(s.filter)
+	if has == s.stored {
+		return
+	}
+	s.stored = has
+	if !has {
+		s.queue, s.pos, s.known, s.behind = nil, nil, nil, false
+		return
+	}
+	s.queue = s.sh.b.store.OpenShare(s.filter)
+	s.pos = make([]store.Position, s.sh.b.store.Groups())
+	s.known = map[store.Ref]bool{}
+	s.behind = true
+}
+
+// onShare runs f on the home loop of a member's share.
+func (m *member) onShare(from *shard, f func(*share)) {
+	home := from.b.home(m.sub.whole)
+	from.loop.Send(home.loop, loop.Func(func(*loop.Loop) {
+		if m.share != nil {
+			f(m.share)
+		}
+	}))
+}
+
+// leave ends the membership; on the connection's loop. What the member holds is given back or settled by its connection after this.
+func (m *member) leave(from *shard) {
+	m.onShare(from, func(s *share) { s.remove(m) })
+}
+
+func (s *share) remove(m *member) {
+	m.gone = true
+	for i, x := range s.members {
+		if x == m {
+			s.members = append(s.members[:i], s.members[i+1:]...)
+			break
+		}
+	}
+	if len(s.members) > 0 {
+		s.checkStore()
+		s.dispatch()
+		return
+	}
+	s.end()
+}
+
+// end takes a share without members out. What waits is in the store, or lost with the last member's session.
+func (s *share) end() {
+	s.dead = true
+	sh := s.sh
+	delete(sh.shares, s.filter)
+	sh.b.index.Remove(s.sub.filter, sh.n, s.sub)
+	sh.tally.shared.Add(-1)
+	s.proposeAck()
+	sh.loop.Cancel(&s.timer)
+	for _, w := range s.waiting {
+		if w.ref == (storeRef{}) {
+			sh.drop("", w.m, plugin.SessionEnded)
+		}
+	}
+	s.waiting = nil
+}
+
+// take gets a routed message.
+func (s *share) take(_ *subscriber, f *fanout) {
+	switch {
+	case s.dead:
+	case f.qos == 0:
+		if !f.committed {
+			s.takeQoS0(f)
+		}
+	case !f.committed:
+		if !s.stored || !f.stored {
+			s.enqueue(shared{m: f.message()})
+		}
+	case s.stored:
+		s.takeCommitted(f)
+	}
+}
+
+func (s *share) takeQoS0(f *fanout) {
+	m := s.pick(f.message(), true)
+	if m == nil {
+		s.sh.drop("", f.m, plugin.ReceiverSlow)
+		return
+	}
+	m.send(s.sh, shared{m: f.message()})
+}
+
+func (s *share) takeCommitted(f *fanout) {
+	if f.ref.Position <= s.pos[f.ref.Group] {
+		return
+	}
+	if s.behind || s.reading || len(s.waiting) >= maxSharedAhead {
+		s.behind, s.missed = true, true
+		return
+	}
+	s.pos[f.ref.Group] = f.ref.Position
+	s.known[f.ref] = true
+	s.enqueue(shared{m: f.message(), ref: f.ref})
+}
+
+func (s *share) enqueue(w shared) {
+	if w.ref == (storeRef{}) && len(s.waiting) >= s.sh.b.config.Load().limits.MaxSharedQueue {
+		s.sh.drop("", w.m, plugin.QueueFull)
+		return
+	}
+	s.turn++
+	w.turn = s.turn
+	s.waiting = append(s.waiting, w)
+	s.dispatch()
+}
+
+// requeue puts a message that came back where it stood.
+func (s *share) requeue(w shared) {
+	i := len(s.waiting)
+	for i > 0 && s.waiting[i-1].turn > w.turn {
+		i--
+	}
+	s.waiting = append(s.waiting, shared{})
+	copy(s.waiting[i+1:], s.waiting[i:])
+	s.waiting[i] = w
+}
+
+// maxPassed is how many messages the hashes look past for one whose member has room.
+const maxPassed = 256
+
+// dispatch gives waiting messages to members with room, in order; by hash, in order for each member.
+func (s *share) dispatch() {
+	strategy := s.sh.b.config.Load().policy.SharedStrategy
+	hashed := strategy == HashClient || strategy == HashTopic
+	kept := s.waiting[:0]
+	for i, w := range s.waiting {
+		m := s.pick(w.m, false)
+		if m == nil || s.blocked(kept, m, hashed) {
+			if !hashed || len(kept) >= maxPassed {
+				kept = append(kept, s.waiting[i:]...)
+				break
+			}
+			kept = append(kept, w)
+			continue
+		}
+		m.inflight++
+		m.send(s.sh, w)
+	}
+	clear(s.waiting[len(kept):])
+	s.waiting = kept
+	if s.behind && len(s.waiting) < maxSharedAhead/2 {
+		s.read()
+	}
+}
+
+// blocked says whether one of the messages passed over belongs to the same member: it must not be overtaken.
+func (s *share) blocked(passed []shared, m *member, hashed bool) bool {
+	if !hashed {
+		return false
+	}
+	for _, w := range passed {
+		if s.hashed(w.m) == m {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *share) hashed(m *mqtt.Message) *member {
+	key := m.Topic
+	if s.sh.b.config.Load().policy.SharedStrategy == HashClient {
+		key = m.ClientID
+	}
+	return s.members[maphash.String(s.sh.b.seed, key)%uint64(len(s.members))]
+}
+
+func (m *member) open() bool { return !m.full && m.inflight < m.limit }
+
+// pick finds the member for a message; nil if none has room. QoS 0 needs no room.
+func (s *share) pick(msg *mqtt.Message, any bool) *member {
+	n := len(s.members)
+	if n == 0 {
+		return nil
+	}
+	at := 0
+	switch s.sh.b.config.Load().policy.SharedStrategy {
+	case RoundRobin:
+		s.next = (s.next + 1) % n
+		at = s.next
+	case Random:
+		at = rand.IntN(n)
+	case Sticky:
+		at = s.next % n
+	case HashClient, HashTopic:
+		if m := s.hashed(msg); any || m.open() {
+			return m
+		}
+		return nil
+	case LeastInflight:
+		s.next = (s.next + 1) % n
+		at = s.next
+		for i, m := range s.members {
+			if m.open() && (!s.members[at].open() || m.inflight < s.members[at].inflight) {
+				at = i
+			}
+		}
+	}
+	for i := range n {
+		if m := s.members[(at+i)%n]; any || m.open() {
+			s.next = (at + i) % n
+			return m
+		}
+	}
+	return nil
+}
+
+// send hands a message to the member's connection.
+func (m *member) send(from *shard, w shared) {
+	stored := ""
+	if w.ref != (storeRef{}) {
+		stored = m.share.filter
+	}
+	from.loop.Send(m.c.sh.loop, loop.Func(func(*loop.Loop) { m.deliver(w, stored) }))
+}
+
+// deliver sends on the connection's loop, or gives the message back.
+func (m *member) deliver(w shared, stored string) {
+	c := m.c
+	d := session.Delivery[tag]{Message: w.m, QoS: min(m.sub.qos, w.m.QoS), Retain: w.m.Retain && m.sub.asIs,
+		Identifiers: m.sub.ids, Tag: tag{ref: w.ref, share: stored, member: m, turn: w.turn}}
+	counted := w.turn != 0
+	switch {
+	case c.state != open || c.leaving || m.sub.c == nil:
+		if counted {
+			m.giveBack(c.sh, d)
+		}
+	case d.QoS == 0:
+		c.sendQoS0(&d)
+		if counted {
+			m.done(c.sh, d.Tag)
+		}
+	case c.queue.Len() == 0 && c.room():
+		c.send(d)
+	default:
+		c.full = append(c.full, m)
+		m.onShare(c.sh, func(s *share) {
+			m.full = true
+			m.inflight--
+			s.requeue(w)
+			s.dispatch()
+		})
+	}
+}
+
+// roomAgain tells the share that the member's window has room.
+func (m *member) roomAgain(from *shard) {
+	m.onShare(from, func(s *share) {
+		m.full = false
+		if !s.dead {
+			s.dispatch()
+		}
+	})
+}
+
+// done ends a delivery: acknowledged, or settled otherwise.
+func (m *member) done(from *shard, t tag) {
+	acked := m.c.kept != nil && t.share != "" // the session tells the store
+	m.onShare(from, func(s *share) {
+		m.inflight--
+		if t.ref != (storeRef{}) && s.stored {
+			delete(s.known, t.ref)
+		}
+		if t.ref != (storeRef{}) && !acked {
+			s.ack(t.ref)
+		}
+		if !s.dead {
+			s.dispatch()
+		}
+	})
+}
+
+// parked ends the live part of a delivery that stays in the window of a persistent session.
+func (m *member) parked(from *shard, t tag) {
+	m.onShare(from, func(s *share) {
+		m.inflight--
+		if s.stored {
+			delete(s.known, t.ref)
+		}
+	})
+}
+
+// giveBack returns a message that the member will not acknowledge.
+func (m *member) giveBack(from *shard, d session.Delivery[tag]) {
+	w := shared{m: d.Message, ref: d.Tag.ref, turn: d.Tag.turn}
+	if w.m == nil {
+		return
+	}
+	filter := m.sub.whole
+	home := from.b.home(filter)
+	from.loop.Send(home.loop, loop.Func(func(*loop.Loop) {
+		m.inflight--
+		s := home.shares[filter] // it may be another one by now
+		switch {
+		case s != nil && (w.ref == (storeRef{}) || s.known[w.ref]):
+			s.requeue(w)
+			s.dispatch()
+		case s != nil:
+			s.reread(w.ref)
+		case w.ref == (storeRef{}):
+			home.drop("", w.m, plugin.SessionEnded)
+		}
+	}))
+}
+
+// adopt counts a delivery of a resumed session's window.
+func (m *member) adopt(ref store.Ref) uint64 {
+	m.onShare(m.c.sh, func(s *share) {
+		m.inflight++
+		if s.stored {
+			s.known[ref] = true
+		}
+	})
+	return 1
+}
+
+// reread has a stored message read again that is with nobody any more.
+func (s *share) reread(ref store.Ref) {
+	if !s.stored || s.known[ref] {
+		return
+	}
+	s.pos[ref.Group] = min(s.pos[ref.Group], ref.Position-1)
+	s.behind, s.missed = true, true
+	s.dispatch()
+}
+
+// freed has messages read again that ended sessions left in the store.
+func (b *Broker) freed(refs []store.Shared) {
+	for _, r := range refs {
+		home := b.home(r.Filter)
+		home.loop.Post(loop.Func(func(*loop.Loop) {
+			if s := home.shares[r.Filter]; s != nil {
+				s.reread(r.Ref)
+			}
+		}))
+	}
+}
+
+// read reads the next part of the stored queue on a worker.
+func (s *share) read() {
+	if s.reading || s.dead || s.queue == nil {
+		return
+	}
+	s.reading, s.missed = true, false
+	r := &sharedReading{s: s, queue: s.queue, now: s.sh.loop.Now()}
+	r.pos = append(r.pos, s.pos...)
+	if !s.sh.loop.Async(r.read, r) {
+		s.reading = false
+		s.sh.loop.Defer(loop.Func(func(*loop.Loop) { s.dispatch() }))
+	}
+}
+
+// ack tells the store lazily of messages that members without a stored session have acknowledged.
+func (s *share) ack(ref store.Ref) {
+	s.acked = append(s.acked, store.Shared{Filter: s.filter, Ref: ref})
+	switch {
+	case s.dead || len(s.acked) >= ackMost:
+		s.proposeAck()
+	case len(s.acked) == 1:
+		s.sh.loop.At(&s.timer, s.sh.loop.Now()+ackDelay, loop.Func(func(*loop.Loop) { s.proposeAck() }))
+	}
+}
+
+func (s *share) proposeAck() {
+	if len(s.acked) > 0 {
+		s.sh.b.store.ProposeAck(&store.Ack{Share: s.acked})
+		s.acked = nil
+	}
+}

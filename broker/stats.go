@@ -1,0 +1,100 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"sync/atomic"
+
+	"github.com/noctule/noctule/plugin"
+)
+
+// Counter names one thing that the broker counts.
+type Counter int
+
+// What is counted, since the start.
+const (
+	BytesReceived Counter = iota
+	BytesSent
+	PacketsReceived
+	PacketsSent
+	PublishReceived
+	PublishSent
+	PublishBytesReceived
+	PublishBytesSent
+	ConnectsGranted
+	SocketsOpened
+	SocketsClosed
+	ConnectionsClosed
+	SessionsExpired
+	WillsFired
+	EventsDropped
+	PluginPanics
+	ReadsPaused
+	StoreReads
+	counters // how many
+)
+
+var counterNames = [counters]string{
+	"bytes_received", "bytes_sent", "packets_received", "packets_sent", "publish_received", "publish_sent",
+	"publish_bytes_received", "publish_bytes_sent", "connects_granted", "sockets_opened", "sockets_closed", "connections_closed",
+	"sessions_expired", "wills_fired", "events_dropped", "plugin_panics", "reads_paused", "store_reads",
+}
+
+// String is the counter's name as in metrics.
+func (c Counter) String() string { return counterNames[c] }
+
+// Counters lists all counters.
+func Counters() []Counter {
+	all := make([]Counter, counters)
+	for i := range all {
+		all[i] = Counter(i)
+	}
+	return all
+}
+
+// tally is a shard's counts. Only its loop adds (but for what plug-ins count), so the adds are uncontended.
+type tally struct {
+	counts  [counters]atomic.Int64
+	closed  [64]atomic.Int64 // connections ended, by cause
+	refused [64]atomic.Int64 // connections refused, by cause
+	dropped [64]atomic.Int64 // messages dropped, by cause
+	connected, subscriptions, shared,
+	queued, queuedBytes atomic.Int64
+	_ [64]byte
+}
+
+func (t *tally) add(c Counter, n int) { t.counts[c].Add(int64(n)) }
+
+// Stats are the broker's counts, summed over its loops.
+type Stats struct {
+	Counts                      map[Counter]int64
+	Closed, Refused, Dropped    map[plugin.Cause]int64
+	Connected                   int64 // granted connections now
+	MaxConnected                int64
+	Subscriptions, SharedGroups int64 // of online sessions
+	Queued, QueuedBytes         int64 // messages waiting in memory for online sessions
+}
+
+// Stats sums the counts of all loops. Any goroutine.
+func (b *Broker) Stats() Stats {
+	s := Stats{Counts: map[Counter]int64{}, Closed: map[plugin.Cause]int64{}, Refused: map[plugin.Cause]int64{},
+		Dropped: map[plugin.Cause]int64{}, MaxConnected: b.maxConnected.Load()}
+	for _, sh := range b.shards {
+		t := &sh.tally
+		for c := range counters {
+			s.Counts[c] += t.counts[c].Load()
+		}
+		for _, cause := range plugin.Causes() {
+			s.Closed[cause] += t.closed[cause].Load()
+			s.Refused[cause] += t.refused[cause].Load()
+			s.Dropped[cause] += t.dropped[cause].Load()
+		}
+		s.Connected += t.connected.Load()
+		s.Subscriptions += t.subscriptions.Load()
+		s.SharedGroups += t.shared.Load()
+		s.Queued += t.queued.Load()
+		s.QueuedBytes += t.queuedBytes.Load()
+	}
+	return s
+}

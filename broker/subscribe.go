@@ -1,0 +1,297 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"strings"
+
+	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/topic"
+)
+
+// subscribing is a SUBSCRIBE on its way through the deciders and the store.
+type subscribing struct {
+	id    uint16
+	subs  []plugin.Subscription
+	plain []topic.Filter
+	codes []mqtt.ReasonCode
+	fresh []bool // the subscription did not exist
+	at    int
+}
+
+func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) error {
+	p := &c.sh.subscribe
+	if err := p.Decode(h, body, c.version); err != nil {
+		return err
+	}
+	if p.Properties.CountUser() > cfg.limits.MaxUserProperties {
+		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "SUBSCRIBE", Err: errTooManyProperties}
+	}
+	identifier, _ := p.Properties.VarInt(mqtt.PropSubscriptionIdentifier)
+	n := len(p.Subscriptions)
+	w := &subscribing{id: p.ID, subs: make([]plugin.Subscription, n), plain: make([]topic.Filter, n),
+		codes: make([]mqtt.ReasonCode, n), fresh: make([]bool, n)}
+	for i, s := range p.Subscriptions {
+		w.subs[i] = plugin.Subscription{Filter: string(s.Filter), QoS: s.QoS, NoLocal: s.NoLocal,
+			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: identifier}
+		w.plain[i], w.codes[i] = c.checkFilter(&w.subs[i], &cfg.limits)
+	}
+	c.authorizeSubscribe(w)
+	return nil
+}
+
+// checkFilter applies the standard's rules and the limits to one subscription.
+func (c *connection) checkFilter(s *plugin.Subscription, l *Limits) (topic.Filter, mqtt.ReasonCode) {
+	if len(s.Filter) > l.MaxTopicLength {
+		return topic.Filter{}, mqtt.TopicFilterInvalid
+	}
+	f, err := topic.ParseFilter(s.Filter, l.MaxTopicLevels)
+	switch {
+	case err != nil:
+		return f, mqtt.TopicFilterInvalid
+	case !l.WildcardAvailable && strings.ContainsAny(f.Filter, "+#"):
+		return f, mqtt.WildcardSubscriptionsNotSupported
+	case !l.SharedAvailable && f.Share != "":
+		return f, mqtt.SharedSubscriptionsNotSupported
+	case !l.IdentifierAvailable && s.Identifier != 0:
+		return f, mqtt.SubscriptionIdentifiersNotSupported
+	case c.subs[s.Filter] == nil && len(c.subs) >= l.MaxSubscriptions:
+		return f, mqtt.QuotaExceeded
+	}
+	return f, mqtt.Success
+}
+
+// authorizeSubscribe asks about each subscription in turn, then makes them.
+func (c *connection) authorizeSubscribe(w *subscribing) {
+	b := c.sh.b
+	for ; w.at < len(w.subs); w.at++ {
+		if w.codes[w.at].IsError() {
+			continue
+		}
+		s := &w.subs[w.at]
+		a := plugin.Access{Client: c.client, Action: plugin.Subscribe, Topic: w.plain[w.at].Filter,
+			Share: w.plain[w.at].Share, QoS: s.QoS}
+		d, undecided := b.decide(&a)
+		if undecided {
+			c.async(open, func(ctx context.Context) { d = b.decideSlow(ctx, &a) }, func() {
+				c.subscribeDecided(w, d)
+				w.at++
+				c.authorizeSubscribe(w)
+			})
+			return
+		}
+		c.subscribeDecided(w, d)
+	}
+	c.makeSubscriptions(w)
+}
+
+func (c *connection) subscribeDecided(w *subscribing, d plugin.Decision) {
+	s := &w.subs[w.at]
+	if d.Verdict == plugin.Deny {
+		w.codes[w.at] = mqtt.NotAuthorized
+		if d.Code != 0 {
+			w.codes[w.at] = d.Code
+		}
+		c.sh.b.log.Debug("subscription denied", "client", c.client.ID, "filter", s.Filter, "reason", d.Rule)
+		return
+	}
+	if len(c.sh.b.hooks.subscribers) > 0 {
+		if code := c.sh.b.interceptSubscribe(c.client, s); code.IsError() {
+			w.codes[w.at] = code
+			return
+		}
+	}
+	s.QoS = min(s.QoS, c.sh.b.config.Load().limits.MaxQoS)
+	w.codes[w.at] = mqtt.ReasonCode(s.QoS)
+}
+
+// makeSubscriptions puts the granted ones into force. The index knows them before the store does, so that no committed message
+// goes by; SUBACK follows the store.
+func (c *connection) makeSubscriptions(w *subscribing) {
+	cmd := &store.Subscribe{Context: c}
+	limit := c.sh.b.config.Load().limits.MaxSubscriptions
+	for i := range w.subs {
+		if w.codes[i].IsError() {
+			continue
+		}
+		s := &w.subs[i]
+		if c.subs[s.Filter] == nil && len(c.subs) >= limit {
+			w.codes[i] = mqtt.QuotaExceeded
+			continue
+		}
+		w.fresh[i] = c.setSubscription(s, w.plain[i])
+		cmd.Subscriptions = append(cmd.Subscriptions, store.Subscription{Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
+			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: s.Identifier})
+	}
+	if c.kept == nil || len(cmd.Subscriptions) == 0 {
+		c.subscribed(w)
+		return
+	}
+	cmd.Owner = c.kept.owner
+	cmd.Done = func(s *store.Subscribe) {
+		c.sh.loop.Post(loop.Func(func(*loop.Loop) { c.subscriptionsKept(w, s.Err) }))
+	}
+	c.sh.b.store.ProposeSubscribe(cmd)
+}
+
+func (c *connection) subscriptionsKept(w *subscribing, err error) {
+	if c.state != open {
+		return
+	}
+	switch {
+	case err == store.ErrFull:
+		for i := range w.subs {
+			if w.codes[i].IsError() {
+				continue
+			}
+			w.codes[i] = mqtt.QuotaExceeded
+			if w.fresh[i] {
+				c.removeSubscription(w.subs[i].Filter)
+			}
+		}
+	case err != nil:
+		c.storeFailed(err)
+		return
+	}
+	c.subscribed(w)
+}
+
+// setSubscription adds a subscription, or replaces the options of one with the same filter [MQTT-3.8.4-3]; it says whether it is new.
+func (c *connection) setSubscription(s *plugin.Subscription, f topic.Filter) bool {
+	sub := c.subs[s.Filter]
+	fresh := sub == nil
+	if fresh {
+		sub = &subscriber{c: c, filter: f.Filter, whole: s.Filter}
+		if c.subs == nil {
+			c.subs = make(map[string]*subscriber)
+		}
+		c.subs[s.Filter] = sub
+		c.sh.tally.subscriptions.Add(1)
+	}
+	sub.qos, sub.noLocal, sub.asIs, sub.ids = s.QoS, s.NoLocal, s.RetainAsPublished, nil
+	if s.Identifier != 0 {
+		sub.ids = []uint32{s.Identifier}
+	}
+	if fresh && f.Share == "" {
+		c.sh.b.index.Add(f.Filter, c.sh.n, sub)
+	}
+	return fresh
+}
+
+// subscribeStored puts a stored subscription of a resumed session into force.
+func (c *connection) subscribeStored(s store.Subscription) {
+	f, err := topic.ParseFilter(s.Filter, 0)
+	if err != nil {
+		c.sh.b.log.Error("a stored subscription is not valid", "client", c.client.ID, "filter", s.Filter, "err", err)
+		return
+	}
+	c.setSubscription(&plugin.Subscription{Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
+		RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: s.Identifier}, f)
+	if f.Share != "" {
+		c.joinShare(f.Filter, c.subs[s.Filter])
+	}
+}
+
+// subscribed answers SUBACK, then sends retained messages: never for shared subscriptions, and as Retain Handling says.
+func (c *connection) subscribed(w *subscribing) {
+	p := mqtt.Suback{ID: w.id, Codes: w.codes}
+	if c.version != mqtt.V5 {
+		for i, code := range p.Codes {
+			if code.IsError() {
+				p.Codes[i] = mqtt.UnspecifiedError // 0x80 [MQTT-3.9.3-2]
+			}
+		}
+	}
+	c.write(p.Append(nil, c.version))
+	for i := range w.subs {
+		if w.codes[i].IsError() {
+			continue
+		}
+		s := &w.subs[i]
+		c.sh.b.events.subscription(c, subscriptionMade, s)
+		sub := c.subs[s.Filter]
+		switch {
+		case sub == nil:
+		case w.plain[i].Share != "":
+			if w.fresh[i] {
+				c.joinShare(w.plain[i].Filter, sub)
+			}
+		case s.RetainHandling == 0 || s.RetainHandling == 1 && w.fresh[i]:
+			c.startStream(sub)
+		}
+	}
+}
+
+func (c *connection) receiveUnsubscribe(h mqtt.Header, body []byte, cfg *config) error {
+	p := &c.sh.unsubscribe
+	if err := p.Decode(h, body, c.version); err != nil {
+		return err
+	}
+	if p.Properties.CountUser() > cfg.limits.MaxUserProperties {
+		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "UNSUBSCRIBE", Err: errTooManyProperties}
+	}
+	answer := &mqtt.Unsuback{ID: p.ID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	var gone []string
+	seen := map[string]bool{}
+	for i, filter := range p.Filters {
+		switch f := string(filter); {
+		case c.subs[f] != nil && !seen[f]:
+			gone = append(gone, f)
+			seen[f] = true
+		default:
+			if _, err := topic.ParseFilter(f, 0); err != nil {
+				answer.Codes[i] = mqtt.TopicFilterInvalid
+				continue
+			}
+			answer.Codes[i] = mqtt.NoSubscriptionExisted
+		}
+	}
+	if c.kept == nil || len(gone) == 0 {
+		c.unsubscribed(answer, gone)
+		return nil
+	}
+	c.sh.b.store.ProposeUnsubscribe(&store.Unsubscribe{Owner: c.kept.owner, Filters: gone, Done: func(u *store.Unsubscribe) {
+		c.sh.loop.Post(loop.Func(func(*loop.Loop) {
+			switch {
+			case c.state != open:
+			case u.Err != nil:
+				c.storeFailed(u.Err)
+			default:
+				c.unsubscribed(answer, gone)
+			}
+		}))
+	}})
+	return nil
+}
+
+// unsubscribed takes subscriptions out of force and answers UNSUBACK.
+func (c *connection) unsubscribed(answer *mqtt.Unsuback, gone []string) {
+	for _, f := range gone {
+		c.removeSubscription(f)
+		c.sh.b.events.subscription(c, subscriptionRemoved, &plugin.Subscription{Filter: f})
+	}
+	c.write(answer.Append(nil, c.version))
+}
+
+func (c *connection) removeSubscription(filter string) {
+	if s := c.subs[filter]; s != nil {
+		delete(c.subs, filter)
+		c.detachSubscriber(s)
+	}
+}
+
+// detachSubscriber takes a subscription out of the index, or out of its shared subscription.
+func (c *connection) detachSubscriber(s *subscriber) {
+	c.sh.tally.subscriptions.Add(-1)
+	if s.member != nil {
+		s.c = nil
+		s.member.leave(c.sh)
+		return
+	}
+	c.sh.b.index.Remove(s.filter, c.sh.n, s)
+}

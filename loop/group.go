@@ -143,13 +143,20 @@ func (g *Group) drain(ctx context.Context) {
 	case <-g.async.close():
 	case <-ctx.Done():
 	}
-	for ctx.Err() == nil && !g.quiet(ctx) {
+	for rounds := 0; rounds < 2 && ctx.Err() == nil; {
+		if g.quiet(ctx) {
+			rounds++
+		} else {
+			rounds = 0
+		}
 	}
 	g.end()
 }
 
-// quiet sends a barrier through all loops and reports whether it met nothing
-// else: then no loop can have sent anything to another.
+// quiet sends a barrier through all loops and reports whether no loop did, or had
+// to do, anything else since the barrier before. What a loop sent in the
+// iteration of that one may still be in a mailbox, behind this barrier; so it
+// takes two quiet rounds to know that nothing is under way.
 func (g *Group) quiet(ctx context.Context) bool {
 	b := &barrier{wait: make(chan struct{})}
 	b.left.Store(int32(len(g.loops)))

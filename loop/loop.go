@@ -114,14 +114,14 @@ func (l *Loop) run() {
 func (l *Loop) iterate() {
 	began := max(l.now, l.group.Now())
 	l.now = began
+	l.deferred, l.later.items = l.later.reuse(), l.deferred
+	l.later.end = len(l.later.items)
 	l.protect((*Loop).runPolled)
 	if l.batch.done() {
 		l.batch.items = l.mail.take(l.batch.reuse())
 	}
 	l.batch.end = min(len(l.batch.items), l.batch.pos+maxTasks)
 	l.protect((*Loop).runMailbox)
-	l.deferred, l.later.items = l.later.reuse(), l.deferred
-	l.later.end = len(l.later.items)
 	l.protect((*Loop).runDeferred)
 	l.protect((*Loop).runTimers)
 	l.dirty, l.flushing.items = l.flushing.reuse(), l.dirty
@@ -133,7 +133,7 @@ func (l *Loop) iterate() {
 
 // pending reports whether the loop has work that needs no waiting for.
 func (l *Loop) pending() bool {
-	return !l.batch.done() || len(l.deferred) > 0 || len(l.dirty) > 0
+	return !l.batch.done() || !l.later.done() || len(l.deferred) > 0 || len(l.dirty) > 0
 }
 
 // protect runs one step of the iteration. Steps keep their progress in l and

@@ -79,7 +79,7 @@ func TestQoS0RoutesWithoutAllocation(t *testing.T) {
 				if sent := c.sh.tally.counts[PublishSent].Load() - before; sent != int64(1001*n) {
 					t.Errorf("%v: %d deliveries, want %d", v, sent, 1001*n)
 				}
-				if allocs != 0 {
+				if allocs != 0 && !raced {
 					t.Errorf("%v, %d subscribers: %v allocations", v, n, allocs)
 				}
 			})

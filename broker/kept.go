@@ -111,11 +111,15 @@ func storedInflight(e *session.Inflight[tag]) store.Inflight {
 // pushed takes a committed message as it comes, or notes that it has to be read.
 func (c *connection) pushed(s *subscriber, q mqtt.QoS, f *fanout) {
 	k := c.kept
+	if k.behind || k.reading { // while it is read, the positions are the reader's
+		k.behind, k.missed = true, true
+		return
+	}
 	if f.ref.Position <= k.pos[f.ref.Group] {
 		return
 	}
 	full := c.queue.Len() >= aheadMessages || c.queue.Bytes() >= aheadBytes
-	if k.behind || k.reading || c.leaving || full && !c.room() {
+	if c.leaving || full && !c.room() {
 		k.behind, k.missed = true, true
 		return
 	}

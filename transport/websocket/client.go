@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -73,8 +72,7 @@ func handshake(conn net.Conn, host, path string, header http.Header) (*clientCon
 	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
 		return nil, errors.New("the server chose an extension that was not offered")
 	}
-	c := &clientConn{Conn: conn}
-	c.dec.server = true
+	c := newClientConn(conn)
 	if n := r.Buffered(); n > 0 {
 		c.early, _ = r.Peek(n) // buffered: it cannot fail
 	}
@@ -85,22 +83,33 @@ func handshake(conn net.Conn, host, path string, header http.Header) (*clientCon
 type clientConn struct {
 	net.Conn
 
-	read  sync.Mutex // guards the fields up to rerr
+	read  lock // guards the fields up to rerr
 	dec   Decoder
 	early []byte // frames that came with the handshake
 	ready []byte // payload that is still to be read, in buf
 	buf   []byte
 	rerr  error
 
-	write  sync.Mutex // guards the fields below, and writing to Conn
+	write  lock // guards the fields below, and writing to Conn
 	frame  []byte
-	closed bool // a close frame was sent
+	closed bool // a close frame was sent, or writing failed
+}
+
+// A lock is held while its owner waits for the network, so it is a channel and no mutex: who waits for it under
+// testing/synctest counts as idle.
+type lock chan struct{}
+
+func (l lock) lock()   { l <- struct{}{} }
+func (l lock) unlock() { <-l }
+
+func newClientConn(conn net.Conn) *clientConn {
+	return &clientConn{Conn: conn, read: make(lock, 1), write: make(lock, 1), dec: Decoder{server: true}}
 }
 
 // Read implements net.Conn. It returns io.EOF after the server's close frame.
 func (c *clientConn) Read(b []byte) (int, error) {
-	c.read.Lock()
-	defer c.read.Unlock()
+	c.read.lock()
+	defer c.read.unlock()
 	for len(c.ready) == 0 {
 		if c.rerr != nil {
 			return 0, c.rerr
@@ -168,8 +177,8 @@ func (c *clientConn) Write(b []byte) (int, error) {
 
 // send writes a frame, unless the close frame has been sent.
 func (c *clientConn) send(op Opcode, payload []byte) error {
-	c.write.Lock()
-	defer c.write.Unlock()
+	c.write.lock()
+	defer c.write.unlock()
 	if c.closed {
 		return net.ErrClosed
 	}
@@ -178,6 +187,7 @@ func (c *clientConn) send(op Opcode, payload []byte) error {
 	rand.Read(key[:]) // never fails
 	c.frame = appendMasked(c.frame[:0], op, payload, key)
 	_, err := c.Conn.Write(c.frame)
+	c.closed = c.closed || err != nil // half a frame may be out: nothing can follow
 	if cap(c.frame) > 64<<10 {
 		c.frame = nil
 	}

@@ -47,7 +47,7 @@ func (c *connection) async(s state, job func(context.Context), then func()) {
 		}
 		c.hold &^= holdDecider
 		then()
-		if c.hold == 0 && c.state != gone {
+		if c.hold == 0 && c.state != gone && c.state != claiming { // on its way home it resumes there
 			c.tc.Resume()
 		}
 	})

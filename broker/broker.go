@@ -46,6 +46,7 @@ type Broker struct {
 
 	phase        atomic.Int32 // plugin.Phase
 	connected    atomic.Int64
+	queuedBytes  atomic.Int64 // in all queues of connections
 	maxConnected atomic.Int64
 	started      time.Time
 
@@ -59,7 +60,7 @@ func New(o Options) (*Broker, error) {
 	o.setDefaults()
 	b := &Broker{opts: o, log: o.Logger, seed: maphash.MakeSeed(), started: o.Now()}
 	if o.Store == nil {
-		b.store = store.NewMemory(store.Options{})
+		b.store = store.NewMemory(store.Options{Limits: DefaultStoreLimits()})
 	} else {
 		b.store = o.Store
 	}

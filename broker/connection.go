@@ -275,9 +275,16 @@ func (c *connection) flushed(s sink, packets int) {
 
 // checkOut stops reading from a client that does not take what it causes to be sent.
 func (c *connection) checkOut() {
-	if c.hold&holdOut == 0 && c.tc.Out().Len() > c.sh.b.config.Load().limits.MaxOutBytes {
-		c.stop(holdOut)
+	if c.hold&holdOut != 0 || c.tc.Out().Len() <= c.sh.b.config.Load().limits.MaxOutBytes {
+		return
 	}
+	c.stop(holdOut)
+	// If the coming flush can write it all, nothing blocks and Drained does not come.
+	c.sh.loop.Defer(loop.Func(func(*loop.Loop) {
+		if c.state == open && c.tc.Out().Len() == 0 {
+			c.Drained()
+		}
+	}))
 }
 
 // connectTimeout ends a connection that was not granted in time.

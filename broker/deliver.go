@@ -133,11 +133,22 @@ func (c *connection) offer(d session.Delivery[tag]) {
 		return
 	}
 	l := &c.sh.b.config.Load().limits
-	if c.queue.Len() >= l.MaxQueueMessages || c.queue.Bytes()+len(d.Message.Payload) > l.MaxQueueBytes {
+	if c.queue.Len() >= l.MaxQueueMessages || c.queue.Bytes()+d.Message.Size() > c.sh.b.queueBudget(l) {
 		c.giveUp(&d, plugin.QueueFull)
 		return
 	}
 	c.pushQueue(d)
+}
+
+// queueBudget is how many bytes one connection's queue may hold now: less when all of them hold much.
+func (b *Broker) queueBudget(l *Limits) int {
+	switch total := b.queuedBytes.Load(); {
+	case l.MaxTotalQueueBytes <= 0 || total < l.MaxTotalQueueBytes/2:
+		return l.MaxQueueBytes
+	case total < l.MaxTotalQueueBytes:
+		return l.MaxQueueBytes / 8
+	}
+	return 0
 }
 
 func (c *connection) pushQueue(d session.Delivery[tag]) {
@@ -145,6 +156,7 @@ func (c *connection) pushQueue(d session.Delivery[tag]) {
 	c.queue.Push(d)
 	c.sh.tally.queued.Add(1)
 	c.sh.tally.queuedBytes.Add(int64(c.queue.Bytes() - before))
+	c.sh.b.queuedBytes.Add(int64(c.queue.Bytes() - before))
 }
 
 func (c *connection) popQueue() (session.Delivery[tag], bool) {
@@ -153,6 +165,7 @@ func (c *connection) popQueue() (session.Delivery[tag], bool) {
 	if ok {
 		c.sh.tally.queued.Add(-1)
 		c.sh.tally.queuedBytes.Add(int64(c.queue.Bytes() - before))
+		c.sh.b.queuedBytes.Add(int64(c.queue.Bytes() - before))
 	}
 	return d, ok
 }

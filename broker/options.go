@@ -57,6 +57,7 @@ type Limits struct {
 	TopicAliasMaximum   uint16 // both ways
 	MaxQueueMessages    int    // waiting for one online session of no expiry
 	MaxQueueBytes       int
+	MaxTotalQueueBytes  int64 // of all these queues; from half of it on, MaxQueueBytes shrinks to an eighth
 	MaxConnections      int // granted connections; 0 = no limit
 	MaxOutBytes         int // hard budget of a connection's out-queue; half of it is the soft one
 	MaxHandover         int // bytes on their way to one loop before publishers are paused
@@ -75,10 +76,16 @@ func DefaultLimits() Limits {
 		MaxTopicLevels: 128, MaxTopicLength: 65535, MaxUserProperties: 64, MaxSubscriptions: 10_000,
 		MaxKeepAlive: time.Hour, MaxSessionExpiry: 30 * 24 * time.Hour, MaxQoS: 2,
 		ReceiveMaximum: 256, MaxInflight: 1024, TopicAliasMaximum: 32,
-		MaxQueueMessages: 100_000, MaxQueueBytes: 64 << 20, MaxOutBytes: 1 << 20, MaxHandover: 16 << 20,
+		MaxQueueMessages: 100_000, MaxQueueBytes: 64 << 20, MaxTotalQueueBytes: 1 << 30, MaxOutBytes: 1 << 20, MaxHandover: 16 << 20,
 		MaxPendingRetained: 64, MaxSharedQueue: 100_000,
 		RetainAvailable: true, WildcardAvailable: true, SharedAvailable: true, IdentifierAvailable: true,
 	}
+}
+
+// DefaultStoreLimits bound the store in memory that a broker makes for itself.
+func DefaultStoreLimits() store.Limits {
+	return store.Limits{MaxQueueMessages: 1_000_000, MaxQueueBytes: 256 << 20, MaxRetained: 5_000_000,
+		MaxRetainedBytes: 4 << 30, MaxSessions: 1_000_000}
 }
 
 // Policy is how the broker behaves where the standard leaves a choice.

@@ -128,6 +128,9 @@ func (k *keeping) Run(*loop.Loop) {
 		sh.keepFailed(m, err)
 	} else if m.Retain && !duplicate {
 		sh.retainedChanged(m)
+		if m.Expiry != 0 {
+			sh.b.keeper.wake()
+		}
 	}
 	if o.c != nil && o.c.state != open {
 		return

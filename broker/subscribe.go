@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/noctule/noctule/loop"
@@ -31,6 +32,9 @@ func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) e
 	}
 	if p.Properties.CountUser() > cfg.limits.MaxUserProperties {
 		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "SUBSCRIBE", Err: errTooManyProperties}
+	}
+	if len(p.Subscriptions) > cfg.limits.MaxSubscriptions {
+		return &mqtt.Error{Code: mqtt.QuotaExceeded, Op: "SUBSCRIBE", Err: errors.New("more filters than subscriptions are allowed")}
 	}
 	identifier, _ := p.Properties.VarInt(mqtt.PropSubscriptionIdentifier)
 	n := len(p.Subscriptions)

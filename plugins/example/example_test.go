@@ -1,0 +1,31 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package example
+
+import (
+	"testing"
+
+	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/plugin"
+)
+
+func TestShout(t *testing.T) {
+	f, err := plugin.Lookup("example.shout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := f(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[string]string{"shout/a": "HELLO", "say/a": "hello"} {
+		m := &mqtt.Message{Topic: topic, Payload: []byte("hello")}
+		if code := p.(plugin.PublishInterceptor).InterceptPublish(&plugin.Client{}, m); code != mqtt.Success {
+			t.Errorf("%s: refused with %v", topic, code)
+		}
+		if string(m.Payload) != want {
+			t.Errorf("%s: %q, want %q", topic, m.Payload, want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package standard
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/noctule/noctule/plugin"
+)
+
+// Each factory makes a plug-in of the name that it is registered by.
+func TestNames(t *testing.T) {
+	want := []string{"acl.file", "auth.file", "auth.scram", "auth.scram.sha512"}
+	if got := plugin.Names(); !slices.Equal(got, want) {
+		t.Fatalf("registered: %q, want %q", got, want)
+	}
+	for _, name := range want {
+		f, err := plugin.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := f(func(any) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Name() != name {
+			t.Errorf("%s makes a plug-in called %s", name, p.Name())
+		}
+	}
+}
+
+// Every folder with a plug-in that registers itself is linked here; the example is not.
+func TestAllLinked(t *testing.T) {
+	source, err := os.ReadFile("standard.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders, err := filepath.Glob("../*/*/plugin.go")
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("plug-ins: %v, %v", folders, err)
+	}
+	for _, f := range folders {
+		path := "plugins/" + strings.TrimPrefix(filepath.ToSlash(filepath.Dir(f)), "../")
+		if !strings.Contains(string(source), path+"\"") {
+			t.Errorf("%s is not linked", path)
+		}
+	}
+}

@@ -1,0 +1,200 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/transport/std"
+)
+
+// metrics makes the page for Prometheus. The registry is the server's own: nothing is global.
+func metrics(src Source) http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collector{src},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// A collector reads the counters when it is asked. Every series there can be is always there, at zero if need be, so that rates
+// and alarms work from the first scrape on.
+type collector struct{ src Source }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("noctule_"+name, help, labels, nil)
+}
+
+var (
+	buildInfo = desc("build_info", "1, with the version as label.", "version")
+	phaseDesc = desc("phase", "1 for the phase that the server is in.", "phase")
+
+	connected     = desc("connections", "Clients connected.")
+	maxConnected  = desc("connections_max", "Most clients that were connected at once since the start.")
+	subscriptions = desc("subscriptions", "Subscriptions of connected clients.")
+	shares        = desc("shared_subscriptions", "Shared subscriptions with connected members.")
+	queued        = desc("queued_messages", "Messages that wait in memory for connected clients.")
+	queuedBytes   = desc("queued_bytes", "Their bytes.")
+	closedDesc    = desc("connections_ended_total", "Connections that ended, by cause.", "cause")
+	refusedDesc   = desc("connections_refused_total", "Connections that the broker refused, by cause.", "cause")
+	droppedDesc   = desc("messages_dropped_total", "Messages that were dropped, by cause; one for each receiver that missed it.", "cause")
+
+	socketsOpen     = desc("sockets", "Open sockets, those before CONNECT included.")
+	socketsAccepted = desc("sockets_accepted_total", "Sockets accepted.")
+	socketsRefused  = desc("sockets_refused_total", "Sockets that were refused before MQTT began, by cause.", "cause")
+	wireReceived    = desc("socket_received_bytes_total", "Bytes read from sockets, after TLS.")
+	wireSent        = desc("socket_sent_bytes_total", "Bytes written to sockets, before TLS.")
+
+	sessions       = desc("store_sessions", "Persistent sessions.")
+	attached       = desc("store_sessions_attached", "Persistent sessions whose client is connected.")
+	storeSubs      = desc("store_subscriptions", "Subscriptions of persistent sessions.")
+	storeMessages  = desc("store_messages", "Stored messages.")
+	storeBytes     = desc("store_bytes", "Their bytes.")
+	retained       = desc("retained_messages", "Retained messages.")
+	retainedBytes  = desc("retained_bytes", "Their bytes.")
+	storeDropped   = desc("store_dropped_total", "Stored messages dropped by a limit of a queue.")
+	storeExpired   = desc("store_expired_total", "Stored messages that expired.")
+	storeCommits   = desc("store_commits_total", "Commits.")
+	storePending   = desc("store_pending_commands", "Commands proposed and not committed.")
+	storePendBytes = desc("store_pending_bytes", "Their bytes.")
+
+	loopIterations = desc("loop_iterations_total", "Iterations of a loop.", "loop")
+	loopTasks      = desc("loop_tasks_total", "Tasks run by a loop, timers included.", "loop")
+	loopTimers     = desc("loop_timers", "Timers that are set.", "loop")
+	loopPanics     = desc("loop_panics_total", "Contained panics.", "loop")
+	loopMailbox    = desc("loop_mailbox_tasks", "Tasks that wait.", "loop")
+	loopMailboxMax = desc("loop_mailbox_tasks_max", "Most tasks that ever waited.", "loop")
+	loopLag        = desc("loop_lag_seconds", "Longest recent iteration; halves every ten seconds.", "loop")
+	asyncWaiting   = desc("async_jobs_waiting", "Jobs, such as logins, that wait for a worker.")
+	loopDropped    = desc("loop_dropped_tasks_total", "Tasks dropped because they came after the end.")
+)
+
+// counterDescs are the broker's counters by its own names.
+var counterDescs = func() map[broker.Counter]*prometheus.Desc {
+	help := map[broker.Counter]string{
+		broker.BytesReceived: "Bytes of MQTT packets received.", broker.BytesSent: "Bytes of MQTT packets sent.",
+		broker.PacketsReceived: "MQTT packets received.", broker.PacketsSent: "MQTT packets sent.",
+		broker.PublishReceived: "PUBLISH packets received.", broker.PublishSent: "PUBLISH packets sent.",
+		broker.PublishBytesReceived: "Bytes of PUBLISH packets received.", broker.PublishBytesSent: "Bytes of PUBLISH packets sent.",
+		broker.ConnectsGranted: "Connections that were granted.", broker.SocketsOpened: "Connections handed to the broker.",
+		broker.SocketsClosed: "Connections that the broker is done with.", broker.ConnectionsClosed: "Granted connections that ended.",
+		broker.SessionsExpired: "Sessions that expired.", broker.WillsFired: "Wills that were published.",
+		broker.EventsDropped: "Events that an observer was too slow for.", broker.PluginPanics: "Contained panics of plug-ins.",
+		broker.ReadsPaused: "Times that reading from a client was paused.", broker.StoreReads: "Reads of stored queues.",
+	}
+	out := map[broker.Counter]*prometheus.Desc{}
+	for _, c := range broker.Counters() {
+		h := help[c]
+		if h == "" {
+			h = "Counted by the broker."
+		}
+		out[c] = desc(c.String()+"_total", h)
+	}
+	return out
+}()
+
+// Describe implements prometheus.Collector. It describes nothing: the registry then takes whatever Collect brings.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	gauge(out, buildInfo, 1, c.src.Version)
+	for p := Starting; p <= Stopped; p++ {
+		v := 0.0
+		if p == c.src.Phase() {
+			v = 1
+		}
+		gauge(out, phaseDesc, v, p.String())
+	}
+	b := c.src.Broker
+	collectBroker(out, b.Stats())
+	collectTransport(out, c.src.Transport.Counts())
+	collectStore(out, b.Store())
+	collectLoops(out, b.Loops())
+}
+
+func gauge(out chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(out chan<- prometheus.Metric, d *prometheus.Desc, v int64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
+	gauge(out, connected, float64(s.Connected))
+	gauge(out, maxConnected, float64(s.MaxConnected))
+	gauge(out, subscriptions, float64(s.Subscriptions))
+	gauge(out, shares, float64(s.SharedGroups))
+	gauge(out, queued, float64(s.Queued))
+	gauge(out, queuedBytes, float64(s.QueuedBytes))
+	for c, d := range counterDescs {
+		counter(out, d, s.Counts[c])
+	}
+	for _, cause := range plugin.Causes() {
+		counter(out, closedDesc, s.Closed[cause], cause.String())
+		counter(out, refusedDesc, s.Refused[cause], cause.String())
+		counter(out, droppedDesc, s.Dropped[cause], cause.String())
+	}
+}
+
+// transportCauses are all that std counts.
+var transportCauses = []string{
+	std.CauseTooMany, std.CauseTooManyPerAddress, std.CauseUnknownProtocol, std.CauseNoTLS, std.CauseTLS, std.CauseProxyHeader,
+	std.CauseProxyMissing, std.CauseProxyUntrusted, std.CauseWebSocket, std.CauseForeignOrigin, std.CauseHandshakeTimeout,
+	std.CauseGone, std.CauseClosing,
+}
+
+func collectTransport(out chan<- prometheus.Metric, c std.Counts) {
+	gauge(out, socketsOpen, float64(c.Open))
+	counter(out, socketsAccepted, c.Accepted)
+	counter(out, wireReceived, c.BytesRead)
+	counter(out, wireSent, c.BytesWritten)
+	for _, cause := range transportCauses {
+		counter(out, socketsRefused, c.Refused[cause], cause)
+	}
+}
+
+func collectStore(out chan<- prometheus.Metric, st store.Store) {
+	s := st.Stats()
+	gauge(out, sessions, float64(s.Sessions))
+	gauge(out, attached, float64(s.Attached))
+	gauge(out, storeSubs, float64(s.Subscriptions))
+	gauge(out, storeMessages, float64(s.Messages))
+	gauge(out, storeBytes, float64(s.MessageBytes))
+	gauge(out, retained, float64(s.Retained))
+	gauge(out, retainedBytes, float64(s.RetainedBytes))
+	counter(out, storeDropped, s.Dropped)
+	counter(out, storeExpired, s.Expired)
+	counter(out, storeCommits, s.Commits)
+	commands, bytes := st.Pending()
+	gauge(out, storePending, float64(commands))
+	gauge(out, storePendBytes, float64(bytes))
+}
+
+func collectLoops(out chan<- prometheus.Metric, g *loop.Group) {
+	for i := range g.N() {
+		s, name := g.Loop(i).Stats(), strconv.Itoa(i)
+		counter(out, loopIterations, s.Iterations, name)
+		counter(out, loopTasks, s.Tasks, name)
+		gauge(out, loopTimers, float64(s.Timers), name)
+		counter(out, loopPanics, s.Panics, name)
+		gauge(out, loopMailbox, float64(s.Mailbox), name)
+		gauge(out, loopMailboxMax, float64(s.MailboxHigh), name)
+		gauge(out, loopLag, s.Lag.Seconds(), name)
+	}
+	gauge(out, asyncWaiting, float64(g.AsyncWaiting()))
+	counter(out, loopDropped, g.Dropped())
+}

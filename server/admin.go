@@ -1,0 +1,45 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/noctule/noctule/admin"
+	"github.com/noctule/noctule/transport/std"
+)
+
+// listenAdmin opens the admin server's socket; nil where it is off. A default address that is taken (a second broker on this host)
+// is no reason not to serve clients; one that somebody chose is.
+func (s *Server) listenAdmin() (net.Listener, error) {
+	a := s.config.Admin
+	if a.Off() {
+		return nil, nil
+	}
+	l, err := std.Listen(context.Background(), "tcp", a.Address, std.ListenOptions{})
+	if err == nil {
+		return l, nil
+	}
+	if _, given := s.config.Given("admin.address"); !given && errors.Is(err, syscall.EADDRINUSE) {
+		s.log.Warn("no admin server: its default address is taken; choose one with admin.address, or off", "err", err)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("admin: %w; choose another admin.address, or off", err)
+}
+
+// openAdmin makes the admin server for its socket.
+func (s *Server) openAdmin(l net.Listener) {
+	s.admin = admin.New(l, admin.Options{
+		Source: admin.Source{
+			Version: s.opts.Version, Phase: s.Phase, Alive: s.alive, Listeners: s.Addresses, Broker: s.broker,
+			Transport: s.transport, Started: time.Now(),
+		},
+		Hosts: s.config.Admin.Hosts, Logger: s.log,
+	})
+}

@@ -1,0 +1,363 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"slices"
+	"time"
+
+	"github.com/noctule/noctule/broker"
+)
+
+const (
+	second = int64(time.Second)
+	kib    = int64(1 << 10)
+	mib    = int64(1 << 20)
+)
+
+// tree holds every option, in the order in which they are shown.
+var tree = &table{
+	options: slices.Concat(baseOptions, limitOptions, policyOptions, storeOptions, endOptions),
+	groups: map[string]string{
+		"admin":    "HTTP server for health, metrics, profiles and a status page.",
+		"log":      "What is logged to standard error.",
+		"auth":     "Who may come in. Users and rights come from plug-ins.",
+		"limits":   "What one client, or all together, may use.",
+		"policy":   "What the broker does where the MQTT standard leaves a choice.",
+		"store":    "What sessions and retained messages may keep.",
+		"shutdown": "How the server ends.",
+	},
+}
+
+var baseOptions = []option{
+	{
+		name: "listeners", kind: sections, reload: AtRestart, of: listenerTable,
+		doc:   "The addresses that accept clients.",
+		field: in(func(c *Config) any { return &c.Listeners }),
+	},
+	{
+		name: "data", kind: text, reload: AtRestart, words: []string{"/var/lib/noctule"},
+		doc:   "The directory for what survives a restart. This version keeps everything in memory and does not use it.",
+		field: in(func(c *Config) any { return &c.Data }),
+	},
+	{
+		name: "admin.address", kind: text, reload: AtRestart, check: checkAdmin, words: []string{"off", "127.0.0.1:18083"},
+		doc:   "Where the admin server listens: a host and a port, or off.",
+		field: in(func(c *Config) any { return &c.Admin.Address }),
+	},
+	{
+		name: "admin.expose", kind: flag, reload: AtRestart,
+		doc:   "Allows an admin address that is not loopback. The admin server has no login: whoever reaches it can read metrics. Profiles stay on loopback.",
+		field: in(func(c *Config) any { return &c.Admin.Expose }),
+	},
+	{
+		name: "admin.hosts", kind: texts, reload: AtRestart, words: []string{"noctule.example.org"},
+		doc:   "Names by which browsers may call the admin server, besides localhost and IP addresses. Others are refused, against DNS rebinding.",
+		field: in(func(c *Config) any { return &c.Admin.Hosts }),
+	},
+	{
+		name: "log.level", kind: word, reload: Live, words: []string{"debug", "info", "warn", "error"},
+		doc:   "The least level that is logged. Connections are logged at debug.",
+		field: in(func(c *Config) any { return &c.Log.Level }),
+	},
+	{
+		name: "log.format", kind: word, reload: AtRestart, words: []string{"text", "json"},
+		doc:   "Text (in colour on a terminal) or JSON, a line for each event.",
+		field: in(func(c *Config) any { return &c.Log.Format }),
+	},
+	{
+		name: "auth.anonymous", kind: word, reload: Live, words: []string{"loopback", "everywhere", "nowhere"},
+		doc:   "Where clients come in that no plug-in vouches for: from this host while there is no authentication (loopback), everywhere, or nowhere.",
+		field: in(func(c *Config) any { return &c.Policy.AllowAnonymous }),
+	},
+	{
+		name: "auth.timeout", kind: span, reload: AtRestart, min: int64(10 * time.Millisecond), max: 300 * second,
+		doc:   "How long a plug-in may take to decide about a client. Longer counts as no.",
+		field: in(func(c *Config) any { return &c.Auth.HookTimeout }),
+	},
+	{
+		name: "plugins", kind: plugins, reload: AtRestart,
+		doc:   "Plug-ins in the order in which they are asked: a name, and the options of that plug-in. On a reload they read their files again.",
+		field: in(func(c *Config) any { return &c.Plugins }),
+	},
+}
+
+var limitOptions = []option{
+	{
+		name: "limits.connect_timeout", kind: span, reload: AtRestart, min: second / 10, max: 600 * second,
+		doc:   "From accepting a connection to a granted CONNECT, TLS and WebSocket included.",
+		field: in(func(c *Config) any { return &c.Limits.ConnectTimeout }),
+	},
+	{
+		name: "limits.max_connect_packet", kind: size, reload: AtNextConnection, min: 64, max: 256 * mib,
+		doc:   "The largest packet before CONNECT is granted. A will has to fit.",
+		field: in(func(c *Config) any { return &c.Limits.MaxConnectPacket }),
+	},
+	{
+		name: "limits.max_packet", kind: size, reload: AtNextConnection, min: 128, max: 256*mib + 4,
+		doc:   "The largest packet, told to MQTT 5.0 clients as Maximum Packet Size.",
+		field: in(func(c *Config) any { return &c.Limits.MaxPacket }),
+	},
+	{
+		name: "limits.max_client_id", kind: size, reload: AtNextConnection, min: 23, max: 65535,
+		doc:   "The longest client identifier.",
+		field: in(func(c *Config) any { return &c.Limits.MaxClientID }),
+	},
+	{
+		name: "limits.max_topic_levels", kind: count, reload: AtNextConnection, min: 1, max: 65535,
+		doc:   "The most levels of a topic name or filter.",
+		field: in(func(c *Config) any { return &c.Limits.MaxTopicLevels }),
+	},
+	{
+		name: "limits.max_topic_length", kind: size, reload: AtNextConnection, min: 1, max: 65535,
+		doc:   "The longest topic name or filter.",
+		field: in(func(c *Config) any { return &c.Limits.MaxTopicLength }),
+	},
+	{
+		name: "limits.max_user_properties", kind: count, reload: AtNextConnection, max: 1_000_000,
+		doc:   "The most user properties of one packet.",
+		field: in(func(c *Config) any { return &c.Limits.MaxUserProperties }),
+	},
+	{
+		name: "limits.max_subscriptions", kind: count, reload: AtNextConnection, min: 1, max: 100_000_000,
+		doc:   "The most subscriptions of one session.",
+		field: in(func(c *Config) any { return &c.Limits.MaxSubscriptions }),
+	},
+	{
+		name: "limits.max_keep_alive", kind: span, reload: AtNextConnection, max: 65535 * second,
+		doc:   "The longest keep alive; MQTT 5.0 clients that ask for more are told so as Server Keep Alive. 0 means no bound.",
+		field: in(func(c *Config) any { return &c.Limits.MaxKeepAlive }),
+	},
+	{
+		name: "limits.max_session_expiry", kind: span, reload: AtNextConnection, max: 0xFFFFFFFE * second,
+		doc:   "The longest session expiry. Sessions of MQTT 3.1 and 3.1.1 clients without clean session end after it too. 0 means no bound.",
+		field: in(func(c *Config) any { return &c.Limits.MaxSessionExpiry }),
+	},
+	{
+		name: "limits.max_qos", kind: count, reload: AtNextConnection, max: 2,
+		doc:   "The highest QoS.",
+		field: in(func(c *Config) any { return &c.Limits.MaxQoS }),
+	},
+	{
+		name: "limits.receive_maximum", kind: count, reload: AtNextConnection, min: 1,
+		doc:   "QoS 1 and 2 messages in flight from one client.",
+		field: in(func(c *Config) any { return &c.Limits.ReceiveMaximum }),
+	},
+	{
+		name: "limits.max_inflight", kind: count, reload: AtNextConnection, min: 1,
+		doc:   "QoS 1 and 2 messages in flight to one client, whatever it offers to take.",
+		field: in(func(c *Config) any { return &c.Limits.MaxInflight }),
+	},
+	{
+		name: "limits.topic_alias_maximum", kind: count, reload: AtNextConnection,
+		doc:   "Topic aliases of one connection, each way. 0 turns them off.",
+		field: in(func(c *Config) any { return &c.Limits.TopicAliasMaximum }),
+	},
+	{
+		name: "limits.max_queue_messages", kind: count, reload: Live, min: 1,
+		doc:   "Messages that wait in memory for one connected client; the oldest are dropped beyond it.",
+		field: in(func(c *Config) any { return &c.Limits.MaxQueueMessages }),
+	},
+	{
+		name: "limits.max_queue_bytes", kind: size, reload: Live, min: kib,
+		doc:   "Likewise, in bytes.",
+		field: in(func(c *Config) any { return &c.Limits.MaxQueueBytes }),
+	},
+	{
+		name: "limits.max_connections", kind: count, reload: AtNextConnection,
+		doc:   "Clients connected at once. 0 means no bound.",
+		field: in(func(c *Config) any { return &c.Limits.MaxConnections }),
+	},
+	{
+		name: "limits.max_connections_per_address", kind: count, reload: AtRestart,
+		doc:   "Connections of one remote address (of IPv6: one /64) on one listener. 0 means no bound.",
+		field: in(func(c *Config) any { return &c.Limits.MaxConnectionsPerAddress }),
+	},
+	{
+		name: "limits.max_out_bytes", kind: size, reload: AtNextConnection, min: 4 * kib, max: 1 << 40,
+		doc:   "Bytes under way to one client that does not read. From half of it on messages wait in the queue.",
+		field: in(func(c *Config) any { return &c.Limits.MaxOutBytes }),
+	},
+	{
+		name: "limits.max_handover", kind: size, reload: AtNextConnection, min: 64 * kib, max: 1 << 40,
+		doc:   "Bytes under way between two threads of the broker before publishers are paused.",
+		field: in(func(c *Config) any { return &c.Limits.MaxHandover }),
+	},
+	{
+		name: "limits.max_pending_retained", kind: count, reload: AtNextConnection, min: 1, max: 1_000_000,
+		doc:   "Retained messages read ahead for one new subscription.",
+		field: in(func(c *Config) any { return &c.Limits.MaxPendingRetained }),
+	},
+	{
+		name: "limits.max_shared_queue", kind: count, reload: Live, min: 1,
+		doc:   "Messages that wait in a shared subscription none of whose members has a persistent session.",
+		field: in(func(c *Config) any { return &c.Limits.MaxSharedQueue }),
+	},
+	{
+		name: "limits.retain_available", kind: flag, reload: AtNextConnection,
+		doc:   "Whether there are retained messages.",
+		field: in(func(c *Config) any { return &c.Limits.RetainAvailable }),
+	},
+	{
+		name: "limits.wildcard_available", kind: flag, reload: AtNextConnection,
+		doc:   "Whether filters may have wildcards.",
+		field: in(func(c *Config) any { return &c.Limits.WildcardAvailable }),
+	},
+	{
+		name: "limits.shared_available", kind: flag, reload: AtNextConnection,
+		doc:   "Whether there are shared subscriptions.",
+		field: in(func(c *Config) any { return &c.Limits.SharedAvailable }),
+	},
+	{
+		name: "limits.identifier_available", kind: flag, reload: AtNextConnection,
+		doc:   "Whether there are subscription identifiers.",
+		field: in(func(c *Config) any { return &c.Limits.IdentifierAvailable }),
+	},
+}
+
+var policyOptions = []option{
+	{
+		name: "policy.shared_strategy", kind: word, reload: Live, words: broker.StrategyNames(),
+		doc:   "Which member of a shared subscription gets a message. The hashes are of the publisher's client identifier and of the topic name, and keep their order.",
+		field: in(func(c *Config) any { return &c.Policy.SharedStrategy }),
+	},
+	{
+		name: "policy.shared_redeliver", kind: flag, reload: Live,
+		doc:   "Gives a QoS 1 message that a member left unacknowledged to another one as soon as its connection drops, not only when its session ends.",
+		field: in(func(c *Config) any { return &c.Policy.SharedRedeliver }),
+	},
+	{
+		name: "policy.validate_payload", kind: flag, reload: Live,
+		doc:   "Refuses payloads that are said to be UTF-8 and are not.",
+		field: in(func(c *Config) any { return &c.Policy.ValidatePayload }),
+	},
+	{
+		name: "policy.disconnect_on_deny", kind: flag, reload: Live,
+		doc:   "Ends the connection of a client that publishes what it may not, instead of answering Not authorized.",
+		field: in(func(c *Config) any { return &c.Policy.DisconnectOnDeny }),
+	},
+	{
+		name: "policy.response_information", kind: text, reload: AtNextConnection, words: []string{"response/%c"},
+		doc:   "Given to MQTT 5.0 clients that ask for Response Information; %c stands for the client identifier. Empty gives none.",
+		field: in(func(c *Config) any { return &c.Policy.ResponseInformation }), check: checkResponse,
+	},
+	{
+		name: "policy.sys_interval", kind: span, reload: Live, min: -second, max: 24 * 3600 * second,
+		doc:   "The time between two publications of the $SYS topics. -1s turns them off.",
+		field: in(func(c *Config) any { return &c.Policy.SysInterval }),
+	},
+}
+
+var storeOptions = []option{
+	{
+		name: "store.max_queue_messages", kind: count, reload: AtRestart,
+		doc:   "Messages kept for one filter of persistent sessions; the oldest are dropped beyond it. 0 means no bound, here and below.",
+		field: in(func(c *Config) any { return &c.Store.MaxQueueMessages }),
+	},
+	{
+		name: "store.max_queue_bytes", kind: size, reload: AtRestart,
+		doc:   "Likewise, in bytes of topic, properties and payload.",
+		field: in(func(c *Config) any { return &c.Store.MaxQueueBytes }),
+	},
+	{
+		name: "store.max_retained", kind: count, reload: AtRestart,
+		doc:   "Retained messages in all; more are refused.",
+		field: in(func(c *Config) any { return &c.Store.MaxRetained }),
+	},
+	{
+		name: "store.max_retained_bytes", kind: size, reload: AtRestart,
+		doc:   "Likewise, in bytes.",
+		field: in(func(c *Config) any { return &c.Store.MaxRetainedBytes }),
+	},
+	{
+		name: "store.max_retained_message", kind: size, reload: AtRestart,
+		doc:   "The largest payload of a retained message.",
+		field: in(func(c *Config) any { return &c.Store.MaxRetainedPerWrite }),
+	},
+	{
+		name: "store.max_sessions", kind: count, reload: AtRestart,
+		doc:   "Persistent sessions in all; more are refused.",
+		field: in(func(c *Config) any { return &c.Store.MaxSessions }),
+	},
+}
+
+var endOptions = []option{
+	{
+		name: "shutdown.timeout", kind: span, reload: Live, max: 3600 * second,
+		doc:   "How long clients may take to leave when the server ends. Then they are cut off.",
+		field: in(func(c *Config) any { return &c.Shutdown.Timeout }),
+	},
+}
+
+var listenerTable = &table{
+	make: func() any { l := newListener(""); return &l },
+	groups: map[string]string{
+		"tls":       "Certificates. They are read again on a reload.",
+		"proxy":     "PROXY protocol, versions 1 and 2.",
+		"websocket": "MQTT over WebSocket.",
+	},
+	options: []option{
+		{
+			name: "name", kind: text, reload: AtRestart, check: checkName, words: []string{"public"},
+			doc:   "What logs and metrics call the listener; its address if empty.",
+			field: in(func(l *Listener) any { return &l.Name }),
+		},
+		{
+			name: "address", kind: text, reload: AtRestart, check: checkListener,
+			words: []string{"localhost:1883", "tls://:8883", "ws://127.0.0.1:8083", "unix:///run/noctule/mqtt.sock"},
+			doc:   "tcp://, tls://, ws://, wss:// with host and port, unix:// with a path, or a bare host and port that takes MQTT, WebSocket and, with a certificate, TLS. localhost means 127.0.0.1 and, where there is one, ::1.",
+			field: in(func(l *Listener) any { return &l.Address }),
+		},
+		{
+			name: "plaintext", kind: flag, reload: AtRestart,
+			doc:   "Allows connections without TLS on an address that is not loopback: passwords and messages can be read on the way.",
+			field: in(func(l *Listener) any { return &l.Plaintext }),
+		},
+		{
+			name: "tls.cert", kind: text, reload: Live, check: checkPath, words: []string{"/etc/noctule/server.crt"},
+			doc:   "The server's certificate with its chain, a PEM file.",
+			field: in(func(l *Listener) any { return &l.TLS.Cert }),
+		},
+		{
+			name: "tls.key", kind: text, reload: Live, check: checkPath, words: []string{"/etc/noctule/server.key"},
+			doc:   "Its private key, a PEM file.",
+			field: in(func(l *Listener) any { return &l.TLS.Key }),
+		},
+		{
+			name: "tls.client_ca", kind: text, reload: Live, check: checkPath, words: []string{"/etc/noctule/clients.crt"},
+			doc:   "The authorities whose client certificates are accepted, a PEM file.",
+			field: in(func(l *Listener) any { return &l.TLS.ClientCA }),
+		},
+		{
+			name: "tls.client_auth", kind: word, reload: AtRestart, words: []string{"none", "optional", "required"},
+			doc:   "Whether clients show a certificate. One that is shown must be valid.",
+			field: in(func(l *Listener) any { return &l.TLS.ClientAuth }),
+		},
+		{
+			name: "tls.min_version", kind: word, reload: AtRestart, words: []string{"1.2", "1.3"},
+			doc:   "The lowest version of TLS.",
+			field: in(func(l *Listener) any { return &l.TLS.MinVersion }),
+		},
+		{
+			name: "tls.username_from", kind: word, reload: AtRestart, words: []string{"none", "cn", "san_dns", "san_email"},
+			doc:   "Lets clients with a valid certificate in, with a name of the certificate as user name: the common name, the first DNS name or the first e-mail address.",
+			field: in(func(l *Listener) any { return &l.TLS.UsernameFrom }),
+		},
+		{
+			name: "proxy.trusted", kind: texts, reload: AtRestart, check: checkPrefix, words: []string{"10.0.0.0/8"},
+			doc:   "Address ranges of the proxies that tell whose a connection is. Empty turns PROXY protocol off.",
+			field: in(func(l *Listener) any { return &l.Proxy.Trusted }),
+		},
+		{
+			name: "websocket.paths", kind: texts, reload: AtRestart, check: checkWebPath, words: []string{"/mqtt"},
+			doc:   "The paths that answer WebSocket clients.",
+			field: in(func(l *Listener) any { return &l.WebSocket.Paths }),
+		},
+		{
+			name: "websocket.origins", kind: texts, reload: AtRestart, check: checkOrigin, words: []string{"https://app.example.org"},
+			doc:   "Web pages that may connect, by origin, besides those of the same host. \"*\" is any page.",
+			field: in(func(l *Listener) any { return &l.WebSocket.Origins }),
+		},
+	},
+}

@@ -1,0 +1,165 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/noctule/noctule/server/config"
+	"github.com/noctule/noctule/transport/std"
+)
+
+// notSentLowat bounds what the kernel holds unsent for a client, so that what it does not read is ours to judge.
+const notSentLowat = 128 << 10
+
+// A socket is one listening socket; a listener on localhost has two.
+type socket struct {
+	net.Listener
+	name    string
+	address config.Address
+	options std.ListenerOptions
+}
+
+// url is the address that clients are to use.
+func (k *socket) url() string {
+	if k.address.Network == "unix" {
+		return "unix://" + k.address.Path
+	}
+	scheme := map[string]string{"": "mqtt", "tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}[k.address.Scheme]
+	return scheme + "://" + k.Addr().String()
+}
+
+// speaks says in words what a sniffing socket takes.
+func (k *socket) speaks() string {
+	switch {
+	case k.address.Scheme != "":
+		return ""
+	case k.options.TLS != nil:
+		return " (also ws, TLS)"
+	}
+	return " (also ws)"
+}
+
+// openSockets opens the sockets of all listeners, or none.
+func (s *Server) openSockets() (_ []*socket, err error) {
+	var all []*socket
+	defer func() {
+		if err != nil {
+			for _, k := range all {
+				k.Close() // err matters more
+			}
+		}
+	}()
+	inherited, err := inheritedSockets()
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.config.Listeners {
+		l := &s.config.Listeners[i]
+		a, err := config.ParseAddress(l.Address)
+		if err != nil {
+			return all, err
+		}
+		o := listenerOptions(l, a, s.config, s.certs[i])
+		opened := inherited.take(l.Name)
+		if len(opened) == 0 {
+			if opened, err = listen(a); err != nil {
+				return all, fmt.Errorf("listener %s: %w", l.Name, explain(err, a))
+			}
+		}
+		for _, n := range opened {
+			all = append(all, &socket{Listener: n, name: l.Name, address: a, options: o})
+		}
+	}
+	return all, inherited.unused()
+}
+
+// listenerOptions says to the transport what a listener takes.
+func listenerOptions(l *config.Listener, a config.Address, c *config.Config, cert *certificate) std.ListenerOptions {
+	o := std.ListenerOptions{
+		Protocol: map[string]std.Protocol{
+			"": std.Sniff, "tcp": std.MQTT, "unix": std.MQTT, "tls": std.TLS, "ws": std.WS, "wss": std.WSS,
+		}[a.Scheme],
+		ProxyTrusted: l.Proxy.Prefixes(), WebSocketPaths: l.WebSocket.Paths,
+		MaxConnectionsPerAddress: c.Limits.MaxConnectionsPerAddress,
+	}
+	if cert != nil {
+		o.TLS = cert.serverConfig()
+	}
+	if len(o.ProxyTrusted) > 0 {
+		o.Proxy = std.ProxyAllowed
+	}
+	if len(l.WebSocket.Origins) > 0 {
+		o.CheckOrigin = origins(l.WebSocket.Origins)
+	}
+	return o
+}
+
+// listen opens the sockets of one address.
+func listen(a config.Address) ([]net.Listener, error) {
+	ctx, o := context.Background(), std.ListenOptions{NotSentLowat: notSentLowat}
+	if a.Network == "unix" {
+		l, err := listenUnix(ctx, a.Path, o)
+		return []net.Listener{l}, err
+	}
+	if a.Host != "localhost" {
+		l, err := std.Listen(ctx, "tcp", a.HostPort(), o)
+		return []net.Listener{l}, err
+	}
+	four, err := std.Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", a.Port), o)
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(four.Addr().String())
+	if err != nil {
+		four.Close() // err matters more
+		return nil, err
+	}
+	six, err := std.Listen(ctx, "tcp6", net.JoinHostPort("::1", port), o)
+	if err == nil {
+		return []net.Listener{four, six}, nil
+	}
+	if errors.Is(err, syscall.EADDRINUSE) && a.Port != "0" {
+		four.Close() // err matters more
+		return nil, err
+	}
+	return []net.Listener{four}, nil // no IPv6 here
+}
+
+// listenUnix opens a Unix socket. A file that a dead server left is removed; one that answers is not.
+func listenUnix(ctx context.Context, path string, o std.ListenOptions) (net.Listener, error) {
+	l, err := std.Listen(ctx, "unix", path, o)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	if c, dialErr := net.Dial("unix", path); dialErr == nil {
+		c.Close() // somebody answered; that is all we wanted to know
+		return nil, err
+	}
+	if info, statErr := os.Lstat(path); statErr != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return std.Listen(ctx, "unix", path, o)
+}
+
+// explain adds to an error of listening what to do about it.
+func explain(err error, a config.Address) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: another program, or another broker, listens there; stop it or choose another port", err)
+	case errors.Is(err, syscall.EACCES) && a.Network == "tcp":
+		return fmt.Errorf("%w: ports below 1024 need a privilege; choose a higher one", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: this host does not have that address", err)
+	}
+	return err
+}

@@ -1,0 +1,277 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server makes a running broker of a configuration: it builds the store, the plug-ins, the broker, the listeners and the
+// admin server, tells the service manager how things stand, applies a changed configuration, and ends in order.
+//
+// The phases are starting (New), ready (Serve, once all listeners accept), draining (clients are told to leave) and stopped.
+// A Server is owned by the goroutine that calls New and Serve; Reload, Phase and Addresses may be called from any. It starts
+// one goroutine for each listening socket, one for the admin server and one for the service manager's watchdog; Serve
+// waits for all of them.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/noctule/noctule/admin"
+	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/server/config"
+	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/transport/std"
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	// Config is checked already, as Load returns it. Nil means the defaults.
+	Config *config.Config
+	// Load reads the configuration anew for Reload. Nil means that there is nothing to read.
+	Load func() (*config.Config, error)
+	// Version is told to clients and metrics.
+	Version string
+	// Stderr takes the log and what is said at the start. Nil discards.
+	Stderr io.Writer
+	// Terminal says that Stderr is one: the log is coloured.
+	Terminal bool
+}
+
+// Server is one broker with all that belongs to it.
+type Server struct {
+	opts   Options
+	log    *slog.Logger
+	level  *slog.LevelVar
+	phase  atomic.Int32 // admin.Phase
+	notify notifier
+
+	store     store.Store
+	broker    *broker.Broker
+	transport *std.Server
+	sockets   []*socket
+	certs     []*certificate
+	admin     *admin.Server // nil if off
+
+	reloading sync.Mutex     // one Reload at a time; taken before mu
+	mu        sync.Mutex     // guards config
+	config    *config.Config // in force
+
+	serving sync.WaitGroup // a goroutine for each socket
+	failed  chan error     // a listener that broke; takes the first
+}
+
+// New builds everything and opens the listening sockets; nobody is served before Serve. Where it fails nothing is left open, and
+// the service manager has been told why.
+func New(o Options) (*Server, error) {
+	if o.Config == nil {
+		o.Config = config.Default()
+	}
+	if o.Stderr == nil {
+		o.Stderr = io.Discard
+	}
+	if o.Version == "" {
+		o.Version = "noctule"
+	}
+	s := &Server{opts: o, config: o.Config, level: new(slog.LevelVar), failed: make(chan error, 1)}
+	s.level.Set(levelOf(o.Config.Log.Level))
+	s.log = newLogger(o.Stderr, o.Config.Log.Format, s.level, o.Terminal)
+	if err := s.build(); err != nil {
+		s.notify.failed(err)
+		s.closeAll()
+		return nil, err
+	}
+	return s, nil
+}
+
+// build makes the parts, each of those before it.
+func (s *Server) build() error {
+	c := s.config
+	plugins, err := buildPlugins(c)
+	if err != nil {
+		return err
+	}
+	if found := c.Safety(authenticates(plugins)); len(found) > 0 {
+		return found
+	}
+	if s.certs, err = loadCertificates(c); err != nil {
+		return err
+	}
+	if s.sockets, err = s.openSockets(); err != nil {
+		return err
+	}
+	adminSocket, err := s.listenAdmin()
+	if err != nil {
+		return err
+	}
+	s.store = store.NewMemory(store.Options{Limits: c.Store})
+	limits := c.Limits.Limits
+	s.broker, err = broker.New(broker.Options{
+		Store: s.store, Plugins: plugins, Logger: s.log, Limits: &limits, Policy: c.Policy,
+		HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version,
+	})
+	if err != nil {
+		if adminSocket != nil {
+			adminSocket.Close() // err matters more
+		}
+		return err
+	}
+	s.transport = std.New(std.Options{
+		Loops: s.broker.Loops(), NewCore: s.broker.Core, Logger: s.log, HandshakeTimeout: limits.ConnectTimeout,
+		MaxConnections: socketLimit(limits.MaxConnections),
+	})
+	if adminSocket != nil {
+		s.openAdmin(adminSocket)
+	}
+	return nil
+}
+
+// socketLimit bounds sockets by the clients that are wanted: as many again may be on their way to CONNECT.
+func socketLimit(clients int) int {
+	if clients == 0 {
+		return 0
+	}
+	return 2*clients + 1000
+}
+
+// closeAll gives back what a failed New had opened.
+func (s *Server) closeAll() {
+	for _, k := range s.sockets {
+		k.Close() // an error would say nothing to whoever wants it closed
+	}
+}
+
+// Serve accepts clients until ctx ends, then says good-bye to them within shutdown.timeout and returns. Its error is nil
+// where all ended in order. It may be called once.
+func (s *Server) Serve(ctx context.Context) error {
+	for _, k := range s.sockets {
+		s.serving.Go(func() {
+			if err := s.transport.Serve(k.name, k, k.options); err != nil {
+				s.fail(err)
+			}
+		})
+	}
+	if s.admin != nil {
+		s.serving.Go(func() {
+			if err := s.admin.Serve(); err != nil {
+				s.fail(err)
+			}
+		})
+	}
+	s.phase.Store(int32(admin.Ready))
+	s.say()
+	s.notify.ready()
+	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	s.serving.Go(func() { s.notify.watchdog(watching, s.alive) })
+	var broken error
+	select {
+	case <-ctx.Done():
+	case broken = <-s.failed:
+		s.log.Error("a listener broke; the server ends", "err", broken)
+	}
+	err := s.shutdown(ctx)
+	unwatch()
+	s.serving.Wait()
+	s.phase.Store(int32(admin.Stopped))
+	return errors.Join(broken, err)
+}
+
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // one is enough to end
+	}
+}
+
+// shutdown ends in order: no new connections, clients leave, the store is closed.
+func (s *Server) shutdown(ctx context.Context) error {
+	s.phase.Store(int32(admin.Draining))
+	s.notify.stopping()
+	timeout := s.Config().Shutdown.Timeout
+	s.log.Info("stopping", "timeout", timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	for _, k := range s.sockets {
+		k.Close() // the transport closes it too
+	}
+	began := time.Now()
+	err := s.broker.Shutdown(ctx)
+	if terr := s.transport.Close(); terr != nil && err == nil {
+		err = terr
+	}
+	if s.admin != nil {
+		s.admin.Close()
+	}
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("clients were cut off after shutdown.timeout", "timeout", timeout)
+		err = nil // that is what the time-out is for
+	}
+	s.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
+	return err
+}
+
+// Config is the configuration in force; it must not be changed.
+func (s *Server) Config() *config.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config
+}
+
+// Phase is where the server stands in its life.
+func (s *Server) Phase() admin.Phase { return admin.Phase(s.phase.Load()) }
+
+// Addresses are those that the listeners listen on, as URLs.
+func (s *Server) Addresses() []string {
+	out := make([]string, len(s.sockets))
+	for i, k := range s.sockets {
+		out[i] = k.url()
+	}
+	return out
+}
+
+// AdminAddress is where the admin server listens, empty if it is off.
+func (s *Server) AdminAddress() string {
+	if s.admin == nil {
+		return ""
+	}
+	return s.admin.Addr().String()
+}
+
+// alive asks every loop for a sign of life.
+func (s *Server) alive(ctx context.Context) bool {
+	loops := s.broker.Loops()
+	answered := make(chan struct{}, loops.N())
+	for i := range loops.N() {
+		loops.Loop(i).Post(loop.Func(func(*loop.Loop) { answered <- struct{}{} }))
+	}
+	for range loops.N() {
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// say tells the person who started the server what there is.
+func (s *Server) say() {
+	w := s.opts.Stderr
+	fmt.Fprintf(w, "noctule %s\n", s.opts.Version)
+	for _, k := range s.sockets {
+		fmt.Fprintf(w, "  clients  %s%s\n", k.url(), k.speaks())
+	}
+	if s.admin != nil {
+		fmt.Fprintf(w, "  admin    http://%s/\n", s.admin.Addr())
+	} else {
+		fmt.Fprintln(w, "  admin    off")
+	}
+	fmt.Fprintln(w, "  data     in memory in this version: nothing survives a restart")
+	for _, warning := range s.config.Warnings() {
+		fmt.Fprintf(w, "  warning  %s\n", warning)
+	}
+}

@@ -49,7 +49,7 @@ func (c *connection) close(cause plugin.Cause, detail string) {
 	if was != open {
 		sh.tally.refused[cause].Add(1)
 		sh.b.events.refused(c, detail)
-		if c.login == nil || !c.login.result.waiting {
+		if c.login == nil || !c.login.waiting {
 			c.finish()
 		}
 		return

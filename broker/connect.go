@@ -23,7 +23,7 @@ type login struct {
 	method   string // authentication method, "" = none
 	data     []byte // authentication data
 	exchange plugin.Exchange
-	result   loginResult
+	waiting  bool // for the store
 }
 
 func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) error {
@@ -177,20 +177,13 @@ func (c *connection) claim() {
 		expiry := max(1, l.terms.Expiry) // a session that ends with this connection, but is resumed now, stays kept until then
 		s.ProposeClaim(&store.Claim{ClientID: c.client.ID, Username: c.client.Username, CleanStart: l.clean,
 			Expiry: expiry, Will: c.will, Now: now, Done: claimed, Context: c})
-		c.login.result.waiting = true
+		c.login.waiting = true
 	case known:
 		s.ProposeDrop(&store.Drop{ClientID: c.client.ID, Username: c.client.Username, Now: now, Done: dropped, Context: c})
-		c.login.result.waiting = true
+		c.login.waiting = true
 	default:
 		c.opened(nil)
 	}
-}
-
-// loginResult is the store's answer on its way to the loop.
-type loginResult struct {
-	waiting bool
-	claim   *store.Claim
-	drop    *store.Drop
 }
 
 func claimed(cl *store.Claim) {
@@ -204,7 +197,7 @@ func dropped(d *store.Drop) {
 }
 
 func (c *connection) claimDone(cl *store.Claim, err error, wills []store.DueWill, freed []store.Shared) {
-	c.login.result.waiting = false
+	c.login.waiting = false
 	c.sh.b.fireWills(wills)
 	c.sh.b.freed(freed)
 	if err == nil && cl != nil {

@@ -169,7 +169,6 @@ func (f *fanout) run(budget int) bool {
 // identifiers [MQTT-3.3.4-2, MQTT-3.3.4-4].
 type merged struct {
 	subscriber
-	local bool // a subscription without No Local matched
 }
 
 // runMerged is run where a session may stand in several lists.

@@ -58,11 +58,11 @@ type Limits struct {
 	MaxQueueMessages    int    // waiting for one online session of no expiry
 	MaxQueueBytes       int
 	MaxTotalQueueBytes  int64 // of all these queues; from half of it on, MaxQueueBytes shrinks to an eighth
-	MaxConnections      int // granted connections; 0 = no limit
-	MaxOutBytes         int // hard budget of a connection's out-queue; half of it is the soft one
-	MaxHandover         int // bytes on their way to one loop before publishers are paused
-	MaxPendingRetained  int // retained deliveries read ahead for one subscription
-	MaxSharedQueue      int // messages waiting in a shared subscription without persistent members
+	MaxConnections      int   // granted connections; 0 = no limit
+	MaxOutBytes         int   // hard budget of a connection's out-queue; half of it is the soft one
+	MaxHandover         int   // bytes on their way to one loop before publishers are paused
+	MaxPendingRetained  int   // retained deliveries read ahead for one subscription
+	MaxSharedQueue      int   // messages waiting in a shared subscription without persistent members
 	RetainAvailable     bool
 	WildcardAvailable   bool
 	SharedAvailable     bool

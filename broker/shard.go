@@ -42,9 +42,8 @@ type shard struct {
 	acks ackBatch
 	wins windowBatch
 
-	handed  atomic.Int64 // bytes of messages on their way to this loop
-	waiters atomic.Bool  // somebody waits for handed to fall
-	stalled []*connection
+	handed  atomic.Int64  // bytes of messages on their way to this loop
+	stalled []*connection // publishers that wait for handed to fall
 }
 
 // identity is a client identifier in use: one connection holds it, and one at most waits for it.

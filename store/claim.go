@@ -196,7 +196,10 @@ func (e *expire) apply(m *machine) {
 		return
 	}
 	if s := m.byID[e.Session]; s != nil {
-		m.refs = append(m.refs[:0], e.Refs...)
-		m.stats.Expired += int64(m.ack(s, m.refs))
+		for _, ref := range e.Refs { // one by one: a message in several of its queues counts once
+			if m.refs = append(m.refs[:0], ref); m.ack(s, m.refs) > 0 {
+				m.stats.Expired++
+			}
+		}
 	}
 }

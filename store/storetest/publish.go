@@ -6,7 +6,6 @@ package storetest
 import (
 	"fmt"
 	"sync"
-	"testing"
 
 	"github.com/noctule/noctule/store"
 )
@@ -350,5 +349,3 @@ var engineRules = []rule{
 		d.equal(len(seen), 7)
 	}},
 }
-
-var _ testing.TB = (*driver)(nil)

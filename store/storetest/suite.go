@@ -25,7 +25,7 @@ func Run(t *testing.T, open Open) {
 		for _, r := range group {
 			t.Run(r.name, func(t *testing.T) {
 				s := open(t, r.options)
-				d := &driver{TB: t, s: s, now: 1_000_000_000_000}
+				d := &driver{reporter: t, s: s, now: 1_000_000_000_000}
 				r.test(d)
 				if err := s.Close(); err != nil {
 					t.Fatalf("Close: %v", err)
@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		}
 	}
 
+	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }
 
 // rule is one test.
@@ -43,9 +44,18 @@ type rule struct {
 	test    func(d *driver)
 }
 
+// reporter is what testing.T and rapid.T have in common and the suite needs.
+type reporter interface {
+	Helper()
+	Error(...any)
+	Errorf(string, ...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // driver proposes commands and waits for them.
 type driver struct {
-	testing.TB
+	reporter
 	s   store.Store
 	now int64
 }

@@ -38,8 +38,8 @@ const DefaultFile = "acl.txt"
 
 // Options of the plug-in. They are obeyed at restart; the file is read again at reload.
 type Options struct {
-	// File has the rules. Default acl.txt.
-	File string `yaml:"file"`
+	// Path is the file with the rules. Default acl.txt.
+	Path string `yaml:"path"`
 }
 
 // ACL is the plug-in. Before Start it denies everything.
@@ -69,15 +69,15 @@ func init() {
 
 // New makes the plug-in. The file is read by Start.
 func New(o Options) *ACL {
-	if o.File == "" {
-		o.File = DefaultFile
+	if o.Path == "" {
+		o.Path = DefaultFile
 	}
 	return &ACL{opts: o}
 }
 
 // Read is an ACL that has read its file, once, for programs that ask it themselves. It needs no Start.
 func Read(path string) (*ACL, error) {
-	a := New(Options{File: path})
+	a := New(Options{Path: path})
 	a.log = slog.New(slog.DiscardHandler)
 	_, err := a.load()
 	return a, err
@@ -120,7 +120,7 @@ func (a *ACL) Reload(context.Context) error {
 
 // load reads the file and puts its rules in force.
 func (a *ACL) load() (*textfile.File, error) {
-	f, err := textfile.Read(a.opts.File)
+	f, err := textfile.Read(a.opts.Path)
 	if err != nil {
 		return nil, err
 	}

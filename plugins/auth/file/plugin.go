@@ -34,8 +34,8 @@ const DefaultFile = "users.txt"
 
 // Options of the plug-in. They are obeyed at restart; the file is read again at reload.
 type Options struct {
-	// File has the users. Default users.txt.
-	File string `yaml:"file"`
+	// Path is the file with the users. Default users.txt.
+	Path string `yaml:"path"`
 	// Require refuses clients that give no user name. Default false: the broker's policy for anonymous clients decides.
 	Require bool `yaml:"require"`
 	// UnknownUsers says what happens to names that the file does not have: "deny", the default, or "ignore", which
@@ -48,8 +48,8 @@ type Options struct {
 
 // check fills in what is not given.
 func (o *Options) check() error {
-	if o.File == "" {
-		o.File = DefaultFile
+	if o.Path == "" {
+		o.Path = DefaultFile
 	}
 	if o.Parallel == 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)
@@ -139,7 +139,7 @@ func (a *Auth) Reload(context.Context) error {
 
 // load reads the file and puts its users in use.
 func (a *Auth) load() (*textfile.File, error) {
-	f, err := textfile.Read(a.opts.File)
+	f, err := textfile.Read(a.opts.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -35,8 +35,8 @@ const DefaultFile = "scram.txt"
 
 // Options of the plug-in. They are obeyed at restart; the file is read again at reload.
 type Options struct {
-	// File has the credentials. Default scram.txt.
-	File string `yaml:"file"`
+	// Path is the file with the credentials. Default scram.txt.
+	Path string `yaml:"path"`
 }
 
 // Auth is the plug-in. Before Start it refuses everybody.
@@ -70,8 +70,8 @@ func init() {
 
 // New makes the plug-in for a method. The file is read by Start.
 func New(m Method, o Options) *Auth {
-	if o.File == "" {
-		o.File = DefaultFile
+	if o.Path == "" {
+		o.Path = DefaultFile
 	}
 	return &Auth{name: m.plugin(), method: m, opts: o}
 }
@@ -116,7 +116,7 @@ func (a *Auth) Reload(context.Context) error {
 
 // load reads the file and puts its credentials in use.
 func (a *Auth) load() (*textfile.File, error) {
-	f, err := textfile.Read(a.opts.File)
+	f, err := textfile.Read(a.opts.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,8 @@ type Client struct {
 	Conn     net.Conn
 	Version  mqtt.Version
 	Patience time.Duration // how long Next waits; 5 s at first
+	Inspect  func([]byte)  // if set: is lent each whole packet before it is decoded
+	Last     []byte        // the packet that Read gave last, as it came
 	buf      []byte
 }
 
@@ -76,9 +78,12 @@ func (c *Client) Read(d time.Duration) (any, error) {
 			return nil, fmt.Errorf("the server sent a bad header % x: %w", c.buf[:min(8, len(c.buf))], err)
 		}
 		if n > 0 && len(c.buf) >= n+h.Remaining {
-			body := slices.Clone(c.buf[n : n+h.Remaining])
+			c.Last = slices.Clone(c.buf[:n+h.Remaining])
 			c.buf = c.buf[n+h.Remaining:]
-			return decode(h, body, c.Version)
+			if c.Inspect != nil {
+				c.Inspect(c.Last)
+			}
+			return decode(h, slices.Clone(c.Last[n:]), c.Version)
 		}
 		c.Conn.SetReadDeadline(deadline)
 		chunk := make([]byte, 64<<10)
@@ -207,6 +212,19 @@ func (c *Client) WantClosed() mqtt.ReasonCode {
 		}
 		return code
 	}
+}
+
+// Rest gives all bytes that come until the server closes the connection, whether or not they are packets.
+func (c *Client) Rest() []byte {
+	c.t.Helper()
+	c.Conn.SetReadDeadline(time.Now().Add(c.Patience))
+	rest, err := io.ReadAll(c.Conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Fatalf("got % x, want the end of the connection", rest)
+	}
+	rest = append(c.buf, rest...)
+	c.buf = nil
+	return rest
 }
 
 // Connect sends a CONNECT and gives the CONNACK, which has to grant it. Version and protocol name are filled in.

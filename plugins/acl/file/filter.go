@@ -13,9 +13,7 @@ func covers(rule, filter string) bool {
 	if startsWild(rule) && strings.HasPrefix(filter, "$") {
 		return false
 	}
-	if filter == "#" {
-		filter = "+/#" // the same, for a name has at least one level
-	}
+	filter = spelledOut(filter)
 	for {
 		want, ruleRest, ruleMore := strings.Cut(rule, "/")
 		if want == "#" {
@@ -40,6 +38,7 @@ func overlaps(a, b string) bool {
 	if startsWild(a) && strings.HasPrefix(b, "$") || startsWild(b) && strings.HasPrefix(a, "$") {
 		return false
 	}
+	a, b = spelledOut(a), spelledOut(b)
 	for {
 		x, aRest, aMore := strings.Cut(a, "/")
 		y, bRest, bMore := strings.Cut(b, "/")
@@ -57,6 +56,17 @@ func overlaps(a, b string) bool {
 		}
 		a, b = aRest, bRest
 	}
+}
+
+// spelledOut writes # so that it needs no level of its own: a name has at least one level, and is not empty.
+func spelledOut(filter string) string {
+	switch filter {
+	case "#":
+		return "+/#"
+	case "/#":
+		return "/+/#"
+	}
+	return filter
 }
 
 func startsWild(filter string) bool {

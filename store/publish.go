@@ -19,11 +19,11 @@ func (p *Publish) apply(m *machine) {
 	if s != nil && !m.receive(s, p) {
 		return
 	}
-	if p.IdentifierOnly {
-		return
-	}
 	if p.WillOf != 0 && !m.takeWill(p.WillOf) {
 		p.Duplicate = true
+		return
+	}
+	if p.IdentifierOnly {
 		return
 	}
 	if p.Message.Retain {

@@ -21,8 +21,9 @@ type rows interface {
 	Last(from, to []byte) (key, value []byte, ok bool)
 }
 
-// blockRows is how many rows a block of sortedRows holds at most. Measured at a million rows: 128 costs about 0.4 us for
-// a write at a random place, 512 costs 0.6 us, 32 costs 0.5 us.
+// blockRows is how many rows a block of sortedRows holds at most. Measured with a million rows on a busy machine: a write
+// at a random place costs 1.5, 1.4 and 1.2 us with 32, 128 and 512, one at the end of a queue 0.23 us with each. The
+// smaller blocks move less memory when a queue is trimmed at its front.
 const blockRows = 128
 
 // row is one key with its value; both are parts of one allocation.
@@ -131,9 +132,14 @@ func (r *sortedRows) Delete(key []byte) {
 		return
 	}
 	rows := r.blocks[b]
-	copy(rows[i:], rows[i+1:])
-	rows[len(rows)-1] = row{}
-	rows = rows[:len(rows)-1]
+	if i == 0 { // queues are trimmed at their front: move nothing
+		rows[0] = row{}
+		rows = rows[1:]
+	} else {
+		copy(rows[i:], rows[i+1:])
+		rows[len(rows)-1] = row{}
+		rows = rows[:len(rows)-1]
+	}
 	if len(rows) > 0 {
 		r.blocks[b] = rows
 		return

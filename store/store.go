@@ -12,6 +12,12 @@
 // identifier. Done functions of one topic group (Groups, GroupOf) are called in commit order, on a goroutine of the
 // store; they must not block and usually post to a loop. Time enters through commands only.
 //
+// Inside, a machine applies commands deterministically: the same commands at the same positions make the same rows, which
+// are all that has to survive, with the messages that they refer to. An engine has one goroutine, its committer, which
+// takes whatever waits, makes it safe in the log, applies it and calls Done; Close ends it. Its queue is bounded by what
+// callers do with Pending, and by refusing Publish beyond a limit. Messages handed in belong to all from then on and are
+// never changed; all else in a command is copied or given back with Done. docs/adr/0002-store.md says why it is so.
+//
 // The package knows nothing of connections, loops or plug-ins.
 package store
 
@@ -79,16 +85,19 @@ const (
 	Released                  // PUBREC came, PUBREL was or may have been sent; PUBCOMP is due. The message is not needed any more.
 )
 
-// Inflight is one entry of a session's outbound window.
+// Inflight is one entry of a session's outbound window. What Claim hands out is shared with the store: Identifiers and
+// Message must not be changed.
 type Inflight struct {
 	ID          uint16 // packet identifier, not 0
 	QoS         mqtt.QoS
 	State       SendState
-	Retain      bool          // RETAIN flag of the PUBLISH as sent
-	Identifiers []uint32      // subscription identifiers sent along
-	Ref         Ref           // the stored message; zero for one that is in no queue (a retained message): Message is kept in the row then
-	Share       string        // the whole filter of the shared subscription that Ref was assigned from, "" if none
-	Message     *mqtt.Message // filled in by Claim for Sent entries; given to the store only when Ref is zero
+	Retain      bool     // RETAIN flag of the PUBLISH as sent
+	Identifiers []uint32 // subscription identifiers sent along
+	Ref         Ref      // the stored message; zero for one that is in no queue (a retained message): Message is kept in the row then
+	Share       string   // the whole filter of the shared subscription that Ref was assigned from, "" if none
+	// Message is filled in by Claim for Sent entries. It is given to the store when Ref is zero, and may be given with a
+	// Ref: it is kept then if the stored message is gone from its queue (a limit dropped it, or the session unsubscribed).
+	Message *mqtt.Message
 }
 
 // Will is the message that the broker publishes for a client that is gone.
@@ -213,7 +222,7 @@ type Publish struct {
 	// WillOf is set when the message is that session's will: it is published at most once, and removed in the same
 	// commit (also if a limit refuses the message). Duplicate says that there was no such will any more.
 	WillOf SessionID
-	// IdentifierOnly keeps the packet identifier but no message (no persistent session needs it).
+	// IdentifierOnly keeps the packet identifier (and removes the will) but no message: no persistent session needs it.
 	IdentifierOnly bool
 
 	Done    func(*Publish)
@@ -239,7 +248,7 @@ type Release struct {
 
 // Window writes outbound window entries. A QoS 2 PUBLISH, or one with a zero Ref, is sent after Done; Released
 // is written before PUBREL is sent, and acknowledges the message in its queue: the client has it. An entry whose
-// message is not stored any more (a queue limit dropped it) is left out.
+// message is not stored any more, and not given either, is left out.
 type Window struct {
 	Owner   Owner
 	Entries []Inflight // added, or replaced where the ID is known

@@ -293,6 +293,18 @@ var willRules = []rule{
 		d.now += 10 * second
 		d.equal(len(d.tick().Wills), 0)
 	}},
+	{name: "a will can be given up", test: func(d *driver) {
+		sub := d.attach("sub")
+		d.ok(d.subscribe(sub, 1, "w").Err)
+		c := d.withWill("c", 0, false)
+		d.ok(d.detach(store.Detach{Owner: c.Owner, KeepWill: true}).Err)
+		w := d.tick().Wills[0]
+		p := d.propose(store.Publish{Message: w.Message, WillOf: w.ID, IdentifierOnly: true})
+		d.ok(p.Err)
+		d.equal(p.Duplicate, false)
+		d.publishWill(w, false)
+		d.want(d.queue(sub))
+	}},
 	{name: "a will is queued and retained like any message", test: func(d *driver) {
 		sub := d.attach("sub")
 		d.ok(d.subscribe(sub, 1, "w").Err)

@@ -1,0 +1,80 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+)
+
+// figures takes one figure out of each run, by round; runs that lack it are left out.
+func figures(runs []run, of func(*run) (float64, bool)) map[int]float64 {
+	out := make(map[int]float64)
+	for i := range runs {
+		if v, ok := of(&runs[i]); ok && runs[i].Err == "" {
+			out[runs[i].Round] = v
+		}
+	}
+	return out
+}
+
+func values(m map[int]float64) []float64 { return slices.Collect(maps.Values(m)) }
+
+func cpuPerMsg(r *run) (float64, bool)   { return r.CPUPerMsg, r.CPUPerMsg > 0 }
+func genPerMsg(r *run) (float64, bool)   { return r.GenPerMsg, r.GenPerMsg > 0 }
+func messageRate(r *run) (float64, bool) { return r.MessageRate, r.Outcome != nil }
+func peakMiB(r *run) (float64, bool)     { return float64(r.RSSPeak) / (1 << 20), r.RSSPeak > 0 }
+
+func idleFigure(r *run, step int, of func(idleStep) float64) (float64, bool) {
+	if step >= len(r.Idle) {
+		return 0, false
+	}
+	return of(r.Idle[step]), true
+}
+
+// number formats a figure that may be missing.
+func number(v float64, format string) string {
+	if math.IsNaN(v) {
+		return "-"
+	}
+	return fmt.Sprintf(format, v)
+}
+
+// span formats a spread.
+func span(s spread, format string) string {
+	if math.IsNaN(s.Median) {
+		return "-"
+	}
+	return fmt.Sprintf(format+" ("+format+"..."+format+")", s.Median, s.Min, s.Max)
+}
+
+// marks tells what went wrong in runs; empty if nothing did.
+func marks(runs []run) string {
+	var lost, duplicated, reordered, stalls, failed uint64
+	for _, r := range runs {
+		if r.Err != "" {
+			failed++
+		}
+		if r.Outcome != nil {
+			lost += r.Outcome.Lost
+			duplicated += r.Outcome.Duplicated
+			reordered += r.Outcome.Reordered
+			stalls += uint64(r.Outcome.Stalls)
+		}
+	}
+	out := ""
+	for _, m := range []struct {
+		letter string
+		n      uint64
+	}{{"L", lost}, {"D", duplicated}, {"R", reordered}, {"S", stalls}, {"F", failed}} {
+		if m.n > 0 {
+			out += fmt.Sprintf(" %s%d", m.letter, m.n)
+		}
+	}
+	return out
+}

@@ -1,0 +1,15 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package load is the load generator of the benchmarks: one goroutine on one epoll set plays all clients of a scenario and
+// counts what comes back. It speaks as much MQTT 3.1.1 as that takes, with a codec of its own, so that it is light (it shares
+// the machine with the broker) and so that a fault of the broker's codec cannot hide behind the same one.
+//
+// A flow is a publisher and its receivers. It keeps a window of messages under way: a message is done when all receivers have it and,
+// above QoS 0, its publisher has the last acknowledgement. Every payload begins with the flow's number and a sequence
+// number; receivers tell from them what was lost, came twice, or came out of order.
+//
+// Each iteration reads every ready socket once, tops up the windows, and writes each touched connection once. Nothing is
+// allocated while it runs. Everything belongs to the goroutine that called Run or made the Idle; every run is bounded in time and in
+// messages under way. Linux only.
+package load

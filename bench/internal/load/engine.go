@@ -1,0 +1,186 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	scratchSize = 256 << 10 // most that is read at once
+	eventsMax   = 1024      // sockets served in one iteration
+	// connectMax bounds the clients that connect at the same time, to stay below the shortest backlog of a listener (100, mosquitto).
+	connectMax = 64
+	// stepWait is how long an iteration waits for sockets, and so how late an interrupt is noticed.
+	stepWait = 50 * time.Millisecond
+)
+
+// errSetup ends a run whose clients do not become ready in time.
+var errSetup = errors.New("load: clients did not connect and subscribe in time")
+
+// engine serves all connections of a run.
+type engine struct {
+	epoll   int
+	target  unix.SockaddrInet4
+	addr    string
+	ws      bool
+	conns   []*conn
+	waiting int // connections that are not ready yet
+	dirty   []*conn
+	touched []*flow
+	stopped bool // windows are not topped up any more
+	scratch []byte
+	events  []unix.EpollEvent
+}
+
+// newEngine makes an engine for a broker that listens on an IPv4 address.
+func newEngine(addr string, ws bool) (*engine, error) {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil || !ap.Addr().Is4() {
+		return nil, fmt.Errorf("load: %q is not an IPv4 address and port", addr)
+	}
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("load: epoll: %w", err)
+	}
+	return &engine{
+		epoll: ep, addr: addr, ws: ws,
+		target:  unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()},
+		scratch: make([]byte, scratchSize),
+		events:  make([]unix.EpollEvent, eventsMax),
+	}, nil
+}
+
+// close resets all connections, which leaves no socket in TIME_WAIT behind.
+func (e *engine) close() {
+	for _, c := range e.conns {
+		unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // only a courtesy
+		unix.Close(c.fd)
+	}
+	unix.Close(e.epoll)
+}
+
+// connect has all clients connect and subscribe, within the given time.
+func (e *engine) connect(ctx context.Context, clients []client, within time.Duration) error {
+	deadline := time.Now().Add(within)
+	for _, cl := range clients {
+		if err := e.open(cl); err != nil {
+			return err
+		}
+		if err := e.await(ctx, connectMax, deadline); err != nil {
+			return err
+		}
+	}
+	return e.await(ctx, 1, deadline)
+}
+
+// await goes on until fewer than limit connections are not ready.
+func (e *engine) await(ctx context.Context, limit int, deadline time.Time) error {
+	for e.waiting >= limit {
+		if time.Now().After(deadline) {
+			return errSetup
+		}
+		if err := e.step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open connects one client's socket and queues its first packet.
+func (e *engine) open(cl client) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("load: socket: %w", err)
+	}
+	c := &conn{engine: e, client: cl, fd: fd, index: int32(len(e.conns)), phase: connecting}
+	e.conns = append(e.conns, c)
+	if err := unix.Connect(fd, &e.target); err != nil {
+		return fmt.Errorf("load: connect: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return fmt.Errorf("load: no delay: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("load: non-blocking: %w", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.index}
+	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("load: epoll: %w", err)
+	}
+	e.waiting++
+	if cl.role != nil {
+		cl.role.connected(c)
+	}
+	if e.ws {
+		c.phase = upgrading
+		c.write([]byte(upgradeRequest(e.addr)))
+	} else {
+		c.send(appendConnect(nil, cl.id))
+	}
+	return e.flush()
+}
+
+// touch has a flow's window topped up at the end of the iteration.
+func (e *engine) touch(f *flow) {
+	if !f.touched {
+		f.touched = true
+		e.touched = append(e.touched, f)
+	}
+}
+
+// step is one iteration.
+func (e *engine) step(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	n, err := unix.EpollWait(e.epoll, e.events, int(stepWait/time.Millisecond))
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("load: epoll: %w", err)
+	}
+	for _, ev := range e.events[:max(n, 0)] {
+		c := e.conns[ev.Fd]
+		if ev.Events&unix.EPOLLOUT != 0 {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+		if ev.Events&^unix.EPOLLOUT != 0 {
+			if err := c.read(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range e.touched {
+		f.touched = false
+		if !e.stopped {
+			f.refill()
+		}
+	}
+	e.touched = e.touched[:0]
+	return e.flush()
+}
+
+// flush writes every connection that has something to write.
+func (e *engine) flush() error {
+	for _, c := range e.dirty {
+		c.dirty = false
+		if c.armed {
+			continue // the event will come
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	e.dirty = e.dirty[:0]
+	return nil
+}

@@ -1,0 +1,159 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package load
+
+import (
+	"context"
+	"runtime"
+	"time"
+)
+
+const (
+	setupWithin = 120 * time.Second
+	// stallAfter is how long nothing may arrive before what is under way counts as lost.
+	stallAfter  = 500 * time.Millisecond
+	drainAtMost = 3 * time.Second
+)
+
+// Outcome is what a run has counted.
+type Outcome struct {
+	Delivered  uint64        // messages received within the measured time
+	Elapsed    time.Duration // the measured time
+	BrokerCPU  time.Duration // of the broker within it
+	Setup      time.Duration // until all clients were connected and subscribed
+	Sent       uint64        // messages of the whole run, warm-up included
+	Lost       uint64        // deliveries of the whole run that never came
+	Duplicated uint64
+	Reordered  uint64
+	Stalls     int // how often nothing came until messages under way were given up
+}
+
+// Run puts a load on the broker at addr. cpu tells the broker's processor time so far.
+func Run(ctx context.Context, addr string, p Plan, cpu func() (time.Duration, error)) (Outcome, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	e, err := newEngine(addr, p.WebSocket)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer e.close()
+	r := &run{engine: e}
+	var clients []client
+	r.flows, r.receivers, clients = p.build(&r.delivered)
+	begun := time.Now()
+	if err := e.connect(ctx, clients, setupWithin); err != nil {
+		return Outcome{}, err
+	}
+	r.outcome.Setup = time.Since(begun)
+	for _, f := range r.flows {
+		e.touch(f)
+	}
+	if err := r.serve(ctx, p.WarmUp); err != nil {
+		return Outcome{}, err
+	}
+	if err := r.measure(ctx, p.Measured, cpu); err != nil {
+		return Outcome{}, err
+	}
+	if err := r.drain(ctx); err != nil {
+		return Outcome{}, err
+	}
+	r.check()
+	return r.outcome, nil
+}
+
+// run is a load under way.
+type run struct {
+	engine    *engine
+	flows     []*flow
+	receivers []*receiver
+	delivered uint64
+	outcome   Outcome
+}
+
+// measure serves for d and takes the figures of that time.
+func (r *run) measure(ctx context.Context, d time.Duration, cpu func() (time.Duration, error)) error {
+	before, err := cpu()
+	if err != nil {
+		return err
+	}
+	begun, delivered := time.Now(), r.delivered
+	if err := r.serve(ctx, d); err != nil {
+		return err
+	}
+	after, err := cpu()
+	if err != nil {
+		return err
+	}
+	r.outcome.Elapsed = time.Since(begun)
+	r.outcome.BrokerCPU = after - before
+	r.outcome.Delivered = r.delivered - delivered
+	return nil
+}
+
+// serve keeps the windows full for d.
+func (r *run) serve(ctx context.Context, d time.Duration) error {
+	now := time.Now()
+	end := now.Add(d)
+	progress, last := now, r.delivered
+	for now.Before(end) {
+		if err := r.engine.step(ctx); err != nil {
+			return err
+		}
+		now = time.Now()
+		if r.delivered != last {
+			progress, last = now, r.delivered
+		} else if now.Sub(progress) > stallAfter {
+			progress = now
+			r.outcome.Stalls++
+			for _, f := range r.flows {
+				f.forgive()
+				r.engine.touch(f)
+			}
+		}
+	}
+	return nil
+}
+
+// drain sends nothing more and waits for what is under way.
+func (r *run) drain(ctx context.Context) error {
+	r.engine.stopped = true
+	now := time.Now()
+	end := now.Add(drainAtMost)
+	progress, last := now, r.delivered
+	for now.Before(end) && now.Sub(progress) < stallAfter && r.under() > 0 {
+		if err := r.engine.step(ctx); err != nil {
+			return err
+		}
+		now = time.Now()
+		if r.delivered != last {
+			progress, last = now, r.delivered
+		}
+	}
+	return nil
+}
+
+// under is how many messages are under way.
+func (r *run) under() (n uint64) {
+	for _, f := range r.flows {
+		n += f.under() + f.forgiven
+	}
+	return n
+}
+
+// check sums the books up.
+func (r *run) check() {
+	for _, f := range r.flows {
+		r.outcome.Sent += f.sent
+	}
+	for _, rc := range r.receivers {
+		for i := range rc.tracks {
+			t := &rc.tracks[i]
+			r.outcome.Lost += t.lost(r.flows[rc.first+i].sent)
+			r.outcome.Duplicated += t.duplicated
+			r.outcome.Reordered += t.reordered
+		}
+	}
+}

@@ -1,0 +1,52 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command mochi serves MQTT with github.com/mochi-mqtt/server/v2 as its examples do: everybody may do everything, all
+// capabilities as shipped, nothing logged. It is a peer in the benchmarks.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
+)
+
+func main() {
+	addr := flag.String("listen", "127.0.0.1:1883", "`address` to listen on")
+	ws := flag.Bool("ws", false, "speak WebSocket")
+	flag.Parse()
+	if err := serve(*addr, *ws); err != nil {
+		fmt.Fprintln(os.Stderr, "mochi:", err)
+		os.Exit(1)
+	}
+}
+
+// serve runs the broker until it is told to end.
+func serve(addr string, ws bool) error {
+	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
+		return err
+	}
+	config := listeners.Config{ID: "bench", Address: addr}
+	var l listeners.Listener = listeners.NewTCP(config)
+	if ws {
+		l = listeners.NewWebsocket(config)
+	}
+	if err := server.AddListener(l); err != nil {
+		return err
+	}
+	if err := server.Serve(); err != nil {
+		return err
+	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGINT, syscall.SIGTERM)
+	<-end
+	return server.Close()
+}

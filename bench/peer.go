@@ -1,0 +1,131 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// peer is a broker that can be measured.
+type peer struct {
+	name     string
+	settings string // what differs from the broker as shipped
+	dir      string // of its module, where it is built
+	pkg      string // what is built; empty: it is installed
+	binary   string
+	version  func(ctx context.Context, binary string) (string, error)
+	args     func(launch) ([]string, error)
+
+	described string // its version
+}
+
+var peers = []peer{
+	{
+		name: "noctule", dir: "..", pkg: "./cmd/noctule",
+		settings: "no configuration file, so with its durable store; `--listen`, `--admin off`, `--data` an empty directory",
+		version:  revision,
+		args: func(l launch) ([]string, error) {
+			return []string{"run", "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--admin", "off", "--data", filepath.Join(l.dir, "data")}, nil
+		},
+	},
+	{
+		name: "embed", dir: ".", pkg: "./internal/embed",
+		settings: "broker and standard transport only, store in memory",
+		version:  revision,
+		args:     embedArgs,
+	},
+	{
+		name: "mosquitto", binary: "mosquitto",
+		settings: "`listener PORT 127.0.0.1`, `allow_anonymous true`, `max_queued_messages 0` (or it drops QoS 1 under load), and for WebSocket " +
+			"`protocol websockets`, `socket_domain ipv4` and a second, plain listener, without which it ends; no persistence, `max_inflight_messages` 20 and `set_tcp_nodelay` false, as shipped",
+		version: mosquittoVersion,
+		args:    mosquittoArgs,
+	},
+	{
+		name: "mochi", dir: ".", pkg: "./mochi",
+		settings: "hook auth.AllowHook, default capabilities, nothing logged",
+		version:  mochiVersion,
+		args: func(l launch) ([]string, error) {
+			return []string{"-listen", fmt.Sprintf("127.0.0.1:%d", l.port), fmt.Sprintf("-ws=%t", l.ws)}, nil
+		},
+	},
+}
+
+// prepare builds or finds the broker's program and asks for its version.
+func (p *peer) prepare(ctx context.Context, dir string) (err error) {
+	if p.pkg == "" {
+		p.binary, err = exec.LookPath(p.binary)
+	} else {
+		p.binary = filepath.Join(dir, p.name)
+		build := exec.CommandContext(ctx, "go", "build", "-o", p.binary, p.pkg)
+		build.Dir, build.Stderr = p.dir, os.Stderr
+		err = build.Run()
+	}
+	if err == nil {
+		p.described, err = p.version(ctx, p.binary)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	return nil
+}
+
+// revision is the commit that our own broker is built from.
+func revision(ctx context.Context, _ string) (string, error) {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "of unknown commit", nil // the sources need not come from git
+	}
+	return "commit " + strings.TrimSpace(string(out)), nil
+}
+
+// mosquittoVersion reads the first line of the help text, which comes with exit status 3.
+func mosquittoVersion(ctx context.Context, binary string) (string, error) {
+	out, _ := exec.CommandContext(ctx, binary, "-h").Output()
+	line, _, ok := strings.Cut(string(out), "\n")
+	if !ok {
+		return "", fmt.Errorf("no version in its help")
+	}
+	return strings.TrimPrefix(line, "mosquitto version "), nil
+}
+
+// mosquittoArgs writes a configuration.
+func mosquittoArgs(l launch) ([]string, error) {
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", l.port)
+	if l.ws { // 2.0.11 ends if it has no other listener, and leaves the loopback address unless told the domain
+		plain, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		conf += fmt.Sprintf("socket_domain ipv4\nprotocol websockets\nlistener %d 127.0.0.1\n", plain)
+	}
+	file := filepath.Join(l.dir, "mosquitto.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
+		return nil, err
+	}
+	return []string{"-c", file}, nil
+}
+
+// mochiVersion asks the module file.
+func mochiVersion(ctx context.Context, _ string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "github.com/mochi-mqtt/server/v2").Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// embedArgs has profiles written where they are wanted.
+func embedArgs(l launch) ([]string, error) {
+	args := []string{"-listen", fmt.Sprintf("127.0.0.1:%d", l.port)}
+	if l.profile != "" {
+		base := filepath.Join(l.profile, l.name)
+		args = append(args, "-cpuprofile", base+".cpu.prof", "-memprofile", base+".mem.prof")
+	}
+	return args, nil
+}

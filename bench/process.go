@@ -1,0 +1,156 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	startWithin = 10 * time.Second
+	stopWithin  = 5 * time.Second
+)
+
+// process is a running broker.
+type process struct {
+	cmd   *exec.Cmd
+	addr  string
+	ended chan struct{} // closed when it has ended
+}
+
+// launch says how a broker is to be started.
+type launch struct {
+	name    string // of the run
+	dir     string // where it may write; start gives it a directory of its own within
+	port    int    // start picks it
+	ws      bool   // it must speak WebSocket
+	profile string // directory for profiles, or empty
+}
+
+// start runs a broker on a free port and waits until it accepts connections.
+func start(ctx context.Context, p *peer, l launch) (_ *process, err error) {
+	if l.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	if l.dir, err = os.MkdirTemp(l.dir, p.name); err != nil {
+		return nil, err
+	}
+	args, err := p.args(l)
+	if err != nil {
+		return nil, err
+	}
+	pr := &process{
+		cmd:   exec.Command(p.binary, args...), // not bound to ctx: it is stopped after its figures are taken
+		addr:  net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port)),
+		ended: make(chan struct{}),
+	}
+	pr.cmd.Dir = l.dir
+	pr.cmd.Env = append(os.Environ(), "HOME="+l.dir, "XDG_DATA_HOME="+filepath.Join(l.dir, "data"), "XDG_CONFIG_HOME="+filepath.Join(l.dir, "config"))
+	pr.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // our interrupts are not the broker's
+	if err := pr.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	go func() {
+		pr.cmd.Wait() // how it ended is of no interest: it is asked to
+		close(pr.ended)
+	}()
+	if err := pr.await(ctx); err != nil {
+		pr.stop()
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	return pr, nil
+}
+
+// freePort finds a port that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// await returns when the broker accepts connections.
+func (p *process) await(ctx context.Context) error {
+	limit := time.After(startWithin)
+	for {
+		c, err := net.Dial("tcp4", p.addr)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			return fmt.Errorf("does not listen: %w", err)
+		case <-p.ended:
+			return errors.New("ended at once")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// stop ends the broker, gently first.
+func (p *process) stop() {
+	p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
+	select {
+	case <-p.ended:
+	case <-time.After(stopWithin):
+		p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// cpu is the processor time of all threads of the broker, ended ones included, by the kernel's clock for the process
+// (see clock_getcpuclockid(3)).
+func (p *process) cpu() (time.Duration, error) {
+	const sched = 2 // CPUCLOCK_SCHED
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^p.cmd.Process.Pid<<3|sched), &ts); err != nil {
+		return 0, fmt.Errorf("processor time of the broker: %w", err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// memory is the broker's resident memory in bytes, now and at its peak.
+func (p *process) memory() (now, peak int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	if now, err = statusField(status, "VmRSS:"); err != nil {
+		return 0, 0, err
+	}
+	peak, err = statusField(status, "VmHWM:")
+	return now, peak, err
+}
+
+// statusField reads a size from /proc/PID/status, in bytes.
+func statusField(status []byte, key string) (int64, error) {
+	_, rest, ok := bytes.Cut(status, []byte("\n"+key))
+	if !ok {
+		return 0, fmt.Errorf("no %s in the status of the broker", key)
+	}
+	fields := bytes.Fields(rest)
+	if len(fields) < 2 || string(fields[1]) != "kB" {
+		return 0, fmt.Errorf("%s in the status of the broker is no size", key)
+	}
+	n, err := strconv.ParseInt(string(fields[0]), 10, 64)
+	return n << 10, err
+}

@@ -1,0 +1,75 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/noctule/noctule/bench/internal/load"
+)
+
+func TestReportComparesWithinRounds(t *testing.T) {
+	r := report{
+		Peers:     []described{{Name: "noctule"}, {Name: reference}},
+		scenarios: []scenario{{name: "p2p-q0"}, {name: "idle", idle: true}},
+	}
+	for round, f := range []float64{1, 2, 4} {
+		r.Runs = append(r.Runs,
+			run{Scenario: "p2p-q0", Peer: "noctule", Round: round, CPUPerMsg: f, Outcome: &load.Outcome{Lost: 1}},
+			run{Scenario: "p2p-q0", Peer: reference, Round: round, CPUPerMsg: 4 * f, Outcome: &load.Outcome{}},
+			run{Scenario: "idle", Peer: reference, Round: round, Idle: []idleStep{{5000, 800, 20}, {10000, 700, 21}}})
+	}
+	r.Runs[1].Err = "gone" // the first round of the reference
+	page := r.markdown()
+	for _, want := range []string{
+		"| p2p-q0 | noctule L3 | 2.00 (1.00...4.00) | 0.25 (0.25...0.25) |",
+		"| p2p-q0 | mosquitto F1 | 12.00 (8.00...16.00) | 1.00 (1.00...1.00) |",
+		"| idle | 10000 | noctule | - | - | - | - |",
+		"| idle | 10000 | mosquitto | 700 (700...700) | 1.00 (1.00...1.00) | 21.0 (21.0...21.0) |",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+}
+
+func TestChooseNamesWhatThereIs(t *testing.T) {
+	all := []scenario{{name: "a"}, {name: "b"}}
+	name := func(s scenario) string { return s.name }
+	got, err := choose(all, "b,a", name)
+	if err != nil || len(got) != 2 || got[0].name != "b" {
+		t.Errorf("chosen %v, %v", got, err)
+	}
+	if _, err := choose(all, "a,c", name); err == nil || !strings.Contains(err.Error(), `"c" is none of a, b`) {
+		t.Errorf("unknown name: %v", err)
+	}
+}
+
+func TestFiguresOfAProcess(t *testing.T) {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := process{cmd: &exec.Cmd{Process: self}}
+	before, err := p.cpu()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ownCPU() < before+10*time.Millisecond {
+	}
+	after, err := p.cpu()
+	if err != nil || after-before < 5*time.Millisecond {
+		t.Errorf("after 10 ms of work the clock went from %v to %v, %v", before, after, err)
+	}
+	now, peak, err := p.memory()
+	if err != nil || now < 1<<20 || peak < now {
+		t.Errorf("memory is %d, at its peak %d, %v", now, peak, err)
+	}
+}

@@ -1,0 +1,167 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/noctule/noctule/bench/internal/load"
+)
+
+const (
+	warmUp = 500 * time.Millisecond
+	// settle is how long a broker is left alone before its idle memory is read.
+	settle = time.Second
+)
+
+// idleSteps are the numbers of idle connections at which memory is read. Generator and broker each need a descriptor for
+// every one of them.
+var idleSteps = []int{5_000, 10_000}
+
+// scenario is one load that all brokers get.
+type scenario struct {
+	name  string
+	about string
+	plan  load.Plan // of a scenario that sends messages
+	idle  bool
+	subs  bool // idle clients subscribe
+}
+
+var scenarios = []scenario{
+	{name: "p2p-q0", about: "50 pairs, QoS 0, 64 B, 64 under way each", plan: pairs(50, 0, 64, 64)},
+	{name: "p2p-q1", about: "the same at QoS 1", plan: pairs(50, 1, 64, 64)},
+	{name: "p2p-q2", about: "50 pairs, QoS 2, 64 B, 16 under way each (mosquitto 2.0.11 cuts clients off that have more than 20)", plan: pairs(50, 2, 64, 16)},
+	{name: "p2p-q0-4k", about: "50 pairs, QoS 0, 4 KiB, 16 under way each", plan: pairs(50, 0, 4096, 16)},
+	{name: "single-q0", about: "200 pairs, QoS 0, 64 B, one under way each", plan: pairs(200, 0, 64, 1)},
+	{name: "single-q1", about: "the same at QoS 1", plan: pairs(200, 1, 64, 1)},
+	{name: "fanin-q1", about: "100 publishers to one subscriber, QoS 1, 64 B, 16 under way each",
+		plan: load.Plan{Shape: load.FanIn, Clients: 100, QoS: 1, Payload: 64, Window: 16}},
+	{name: "fanout-1k", about: "one publisher to 1 000 subscribers, QoS 0, 64 B, 16 under way",
+		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 16}},
+	{name: "fanout-1k-w1", about: "the same with one message under way, so that nothing can be batched",
+		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 1}},
+	{name: "route-100k", about: "50 pairs, QoS 0, 64 B, 64 under way each, over 100 000 filters, a quarter each exact, with +, with #, with a leading +; one match each",
+		plan: load.Plan{Shape: load.Routes, Clients: 50, Payload: 64, Window: 64, Filters: 100_000}},
+	{name: "ws-p2p-q0", about: "as p2p-q0 over WebSocket, a frame for each message", plan: overWebSocket(pairs(50, 0, 64, 64))},
+	{name: "idle", about: "clients that only connect", idle: true},
+	{name: "idle-sub", about: "clients that connect and subscribe to a filter of their own", idle: true, subs: true},
+}
+
+func pairs(n int, qos byte, payload, window int) load.Plan {
+	return load.Plan{Shape: load.Pairs, Clients: n, QoS: qos, Payload: payload, Window: window}
+}
+
+func overWebSocket(p load.Plan) load.Plan {
+	p.WebSocket = true
+	return p
+}
+
+// run is one broker's turn at one scenario.
+type run struct {
+	Scenario string
+	Peer     string
+	Round    int
+	Err      string `json:",omitempty"`
+	RSSPeak  int64  // bytes
+
+	// Of scenarios that send messages.
+	Outcome     *load.Outcome `json:",omitempty"`
+	CPUPerMsg   float64       `json:",omitempty"` // microseconds of the broker for each delivered message
+	GenPerMsg   float64       `json:",omitempty"` // the same of the generator
+	MessageRate float64       `json:",omitempty"` // delivered messages per second
+
+	// Of idle scenarios.
+	Idle []idleStep `json:",omitempty"`
+}
+
+// idleStep is what idle connections cost, counted from none.
+type idleStep struct {
+	Connections   int
+	BytesPerConn  float64
+	CPUPerConnect float64 // microseconds
+}
+
+// measure gives a broker its turn, in a process of its own.
+func (s *scenario) measure(ctx context.Context, p *peer, l launch, measured time.Duration) (r run, err error) {
+	pr, err := start(ctx, p, l)
+	if err != nil {
+		return r, err
+	}
+	defer pr.stop()
+	if s.idle {
+		err = r.takeIdle(ctx, pr, s.subs)
+	} else {
+		err = r.takeLoad(ctx, pr, s.plan, measured)
+	}
+	if err != nil {
+		return r, err
+	}
+	_, r.RSSPeak, err = pr.memory()
+	return r, err
+}
+
+// takeLoad has messages sent.
+func (r *run) takeLoad(ctx context.Context, pr *process, plan load.Plan, measured time.Duration) error {
+	plan.WarmUp, plan.Measured = warmUp, measured
+	var own [2]time.Duration // of the generator, at the two looks at the broker's clock
+	looks := 0
+	o, err := load.Run(ctx, pr.addr, plan, func() (time.Duration, error) {
+		own[looks%2] = ownCPU()
+		looks++
+		return pr.cpu()
+	})
+	if err != nil {
+		return err
+	}
+	r.Outcome = &o
+	if o.Delivered > 0 {
+		r.CPUPerMsg = micros(o.BrokerCPU) / float64(o.Delivered)
+		r.GenPerMsg = micros(own[1]-own[0]) / float64(o.Delivered)
+	}
+	r.MessageRate = float64(o.Delivered) / o.Elapsed.Seconds()
+	return nil
+}
+
+// takeIdle has clients connect and do nothing.
+func (r *run) takeIdle(ctx context.Context, pr *process, subscribe bool) error {
+	clients, err := load.NewIdle(pr.addr)
+	if err != nil {
+		return err
+	}
+	defer clients.Close()
+	time.Sleep(settle)
+	base, _, err := pr.memory()
+	if err != nil {
+		return err
+	}
+	before, err := pr.cpu()
+	if err != nil {
+		return err
+	}
+	for _, n := range idleSteps {
+		if err := clients.Grow(ctx, n, subscribe); err != nil {
+			return err
+		}
+		after, err := pr.cpu()
+		if err != nil {
+			return err
+		}
+		time.Sleep(settle)
+		now, _, err := pr.memory()
+		if err != nil {
+			return err
+		}
+		r.Idle = append(r.Idle, idleStep{
+			Connections:   n,
+			BytesPerConn:  float64(now-base) / float64(n),
+			CPUPerConnect: micros(after-before) / float64(n),
+		})
+	}
+	return nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

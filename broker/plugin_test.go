@@ -300,7 +300,8 @@ func TestObserversAreToldEverything(t *testing.T) {
 	s.WantClosed()
 	end := clean(t, b, mqtt.V5, "s") // clean start, no expiry
 	again.WantClosed()
-	end.Disconnect()
+	end.Send(&mqtt.Disconnect{})
+	end.WantClosed()
 	b.Stop()
 	for _, want := range []string{"broker configured", "broker ready", "opened s", "created s", "subscribed s a", "received p a none",
 		"delivered s a none", "acknowledged s a none", "retained_set p a none", "retained_cleared p a none", "unsubscribed s a",

@@ -33,11 +33,12 @@ const (
 // Core is the protocol side of one connection.
 type Core interface {
 	// Feed offers the bytes that arrived and were not eaten before. They are lent until it returns and may be
-	// overwritten after. eaten says how many are done with; need how many in all, counted from the first byte that was not eaten, the next step
-	// wants (0: any more): the transport holds that many at least before it feeds again, and its buffer grows as they arrive, never ahead of them.
-	// The core checks need against its own limits.
+	// overwritten after. eaten says how many are done with; need how many in all, counted from the first byte that was
+	// not eaten, the next step wants (0: any more): the transport holds that many at least before it feeds again, and its
+	// buffer grows as they arrive, never far ahead of them. The core checks need against its own limits.
 	Feed(b []byte) (eaten, need int, v Verdict)
-	// Drained says that a blocked out-queue has been written wholly.
+	// Drained says that an out-queue which could not be written at once, because the socket was full or (TLS, memory)
+	// because the transport never writes on the loop, has been written wholly.
 	Drained()
 	// Closed comes once, last, with the reason why the transport ended the connection: io.EOF for the peer's end of
 	// stream, nil where the core asked for it.
@@ -49,7 +50,8 @@ type Conn interface {
 	Info() *Info
 	Loop() *loop.Loop
 
-	// Out is the queue of bytes to be written. After appending call Dirty.
+	// Out is the queue of bytes to be written. After appending call Dirty. Its Len counts the bytes that are on their way
+	// and not written yet. A core only appends: Advance, Take and Reset are the transport's.
 	Out() *Out
 	// Dirty has the out-queue flushed at the end of the loop's iteration.
 	Dirty()

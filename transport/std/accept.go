@@ -254,6 +254,7 @@ func (s *Server) forget(c *conn) {
 // refuse ends a connection that has not reached its loop.
 func (c *conn) refuse(err error) {
 	c.sock.Close() // refused: its error would say nothing
+	c.srv.opts.Logger.Debug("connection refused", "listener", c.info.Listener, "remote", c.info.Remote, "err", err)
 	c.srv.refused(causeOf(err), c.info.Remote)
 	c.srv.forget(c)
 }

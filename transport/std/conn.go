@@ -21,7 +21,7 @@ const lingerTime = time.Second
 // errCorePanicked is why a connection is closed whose core panicked; the loop reports the panic.
 var errCorePanicked = errors.New("transport: the core panicked")
 
-// State is how far a connection's life has gone. It only grows.
+// state is how far a connection's life has gone. It only grows.
 //
 //	open --CloseAfterFlush, end of stream--> flushing --all written--> lingering --end of stream, time--> closed
 //	any --CloseNow, error, time--> closed
@@ -208,7 +208,7 @@ func (c *conn) closeAfterFlush(reason error) {
 // flushed goes on with the end when the last byte has been written.
 func (c *conn) flushed() {
 	if c.ws != nil && c.ws.sayGoodbye() {
-		c.Dirty()
+		c.flush()
 		return
 	}
 	c.tellCore()

@@ -168,8 +168,7 @@ func (h *handshake) proxyHeader() error {
 // startTLS makes the TLS handshake.
 func (h *handshake) startTLS() error {
 	if h.opts.TLS == nil {
-		h.srv.opts.Logger.Debug("TLS refused: the listener has no certificate", "listener", h.name, "remote", h.conn.info.Remote)
-		return refuse(CauseNoTLS, nil)
+		return refuse(CauseNoTLS, errors.New("the client speaks TLS and the listener has no certificate"))
 	}
 	g := &gate{Conn: h.conn.sock, head: h.buf}
 	t := tls.Server(g, h.opts.TLS)

@@ -48,7 +48,8 @@ type Options struct {
 	NewCore func(transport.Conn) transport.Core
 	// Now stamps Info.Opened; time.Now if nil.
 	Now func() time.Time
-	// Logger gets what an operator must know: descriptors running out, a listener that failed. Nothing is logged if nil.
+	// Logger gets what an operator must know, descriptors running out above all, and at level debug each refusal. Nothing
+	// is logged if nil.
 	Logger *slog.Logger
 	// HandshakeTimeout bounds PROXY header, TLS and WebSocket together, from accept; DefaultHandshakeTimeout if 0.
 	HandshakeTimeout time.Duration
@@ -56,7 +57,8 @@ type Options struct {
 	FlushTimeout time.Duration
 	// MaxConnections bounds the connections of the server, handshakes included; 0 means no bound.
 	MaxConnections int
-	// OnRefused is told of every connection that never reached a core, with its cause (one of the Cause constants). From any goroutine; it must not block.
+	// OnRefused is told of every connection that never reached a core, with its cause (one of the Cause constants). From
+	// any goroutine; it must not block.
 	OnRefused func(cause string, remote net.Addr)
 }
 

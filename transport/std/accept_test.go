@@ -1,0 +1,137 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package std
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/noctule/noctule/internal/testkit/memnet"
+)
+
+// failing is a listener that fails for some time, as one does when descriptors run out.
+type failing struct {
+	*memnet.Listener
+	until time.Time
+	err   error
+	tries int
+}
+
+func (l *failing) Accept() (net.Conn, error) {
+	if time.Now().Before(l.until) {
+		l.tries++
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", l.err)}
+	}
+	return l.Listener.Accept()
+}
+
+// a lines counts what was logged.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func TestAcceptSurvivesAShortageOfDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, variant{mem: true}, Options{})
+		var log lines
+		f.srv.opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		l := &failing{Listener: memnet.Listen(), until: time.Now().Add(35 * time.Second), err: syscall.EMFILE}
+		ended := make(chan error)
+		go func() { ended <- f.srv.Serve("short", l, ListenerOptions{Protocol: MQTT}) }()
+		c, err := l.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		send(t, c, packet(1, 1))
+		want(t, c, packet(1, 1))
+		if l.tries > 60 {
+			t.Errorf("tried %d times in 35 seconds", l.tries)
+		}
+		if n := strings.Count(log.b.String(), "level=ERROR"); n != 4 {
+			t.Errorf("logged %d times, want once in ten seconds:\n%s", n, log.b.String())
+		}
+		l.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAcceptReportsWhatWillNotPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, variant{mem: true}, Options{})
+		l := &failing{Listener: memnet.Listen(), until: time.Now().Add(time.Hour), err: syscall.EBADF}
+		if err := f.srv.Serve("broken", l, ListenerOptions{}); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "broken") {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+func TestAListenerForTLSNeedsACertificate(t *testing.T) {
+	for _, p := range []Protocol{TLS, WSS} {
+		f := start(t, variant{mem: true}, Options{})
+		l := memnet.Listen()
+		if err := f.srv.Serve("secure", l, ListenerOptions{Protocol: p}); err == nil {
+			t.Error("accepted")
+		}
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the listener is still open: %v", err)
+		}
+	}
+}
+
+// TestProxyOnAUnixSocket: who may open the socket is trusted.
+func TestProxyOnAUnixSocket(t *testing.T) {
+	f := start(t, variant{unix: true, opts: ListenerOptions{Proxy: ProxyRequired}}, Options{})
+	c := f.raw()
+	defer c.Close()
+	send(t, c, append([]byte(proxyV2), packet(1, 1)...))
+	want(t, c, packet(1, 1))
+	info := f.core().conn.Info()
+	if info.LocalPeer || info.Remote.String() != "192.0.2.7:5000" || info.Peer.Network() != "unix" {
+		t.Errorf("%+v", info)
+	}
+}
+
+// TestLocalHeaderIsNoLocalPeer: behind a proxy nobody is local, not even the proxy.
+func TestLocalHeaderIsNoLocalPeer(t *testing.T) {
+	f := start(t, variant{opts: ListenerOptions{Proxy: ProxyRequired, ProxyTrusted: loopback}}, Options{})
+	c := f.raw()
+	defer c.Close()
+	send(t, c, append([]byte("PROXY UNKNOWN\r\n"), packet(1, 1)...))
+	want(t, c, packet(1, 1))
+	if info := f.core().conn.Info(); info.LocalPeer || info.Remote != info.Peer {
+		t.Errorf("%+v", info)
+	}
+}
+
+func TestCountsOfBytes(t *testing.T) {
+	f := start(t, variants[0], Options{})
+	c := f.dial()
+	send(t, c, packet(1000, 1))
+	want(t, c, packet(1000, 1))
+	c.Close()
+	receive(t, f.core().closed)
+	if n := f.srv.Counts(); n.Accepted != 1 || n.BytesRead != 1000+prefix || n.BytesWritten != 1000+prefix {
+		t.Errorf("%+v", n)
+	}
+	io.Copy(io.Discard, c) // closed: nothing
+}

@@ -191,7 +191,7 @@ func again(t testing.TB, c command) command {
 }
 
 func TestSameLogGivesSameState(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		v := newInventor(seed)
 		one, two := testMachine(testLimits(seed)), testMachine(testLimits(seed))
 		for at := Position(1); at <= 1500; at++ {
@@ -208,7 +208,7 @@ func TestSameLogGivesSameState(t *testing.T) {
 }
 
 func TestLoadRebuildsTheMachine(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		v := newInventor(seed)
 		one, two := testMachine(testLimits(seed)), testMachine(testLimits(seed))
 		for at := Position(1); at <= 1500; at++ {
@@ -220,10 +220,13 @@ func TestLoadRebuildsTheMachine(t *testing.T) {
 			if fmt.Sprint(c.failed()) != fmt.Sprint(d.failed()) {
 				t.Fatalf("seed %d: command %d: %+v and %+v", seed, at, c, d)
 			}
+			if at%5 != 0 {
+				continue
+			}
 			if err := one.inconsistency(); err != nil {
 				t.Fatalf("seed %d: after %d (%T %+v): %v", seed, at, c, c, err)
 			}
-			if at%97 == 0 { // the second is loaded anew
+			if at%95 == 0 { // the second is loaded anew
 				if one.hash() != two.hash() {
 					t.Fatalf("seed %d: state differs after %d commands", seed, at)
 				}
@@ -238,7 +241,7 @@ func TestLoadRebuildsTheMachine(t *testing.T) {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		v := newInventor(seed)
 		m := testMachine(testLimits(seed))
 		at := Position(1)

@@ -44,7 +44,7 @@ var (
 	ErrClosed = errors.New("store: closed")
 )
 
-// Never is the session expiry interval that does not expire [MQTT-3.1.2.11.2], and the will delay of no will.
+// Never is the session expiry interval of a session that does not expire (section 3.1.2.11.2 of MQTT 5.0).
 const Never = 0xFFFFFFFF
 
 // SessionID names one session for its whole life; a client identifier whose session ended gets a new one.

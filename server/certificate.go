@@ -5,84 +5,79 @@ package server
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
-	"os"
-	"sync/atomic"
+	"log/slog"
 
 	"github.com/noctule/noctule/server/config"
+	"github.com/noctule/noctule/transport/tlsconf"
 )
 
-// A certificate is the TLS side of one listener. Its files are read by load and again at each reload; connections made
-// after that see the new ones.
-type certificate struct {
-	current atomic.Pointer[tls.Config]
-}
+// certificates are the TLS files of the listeners, by their place in the list; nil for those without. They follow their files
+// until close.
+type certificates []*tlsconf.Reloader
 
-// loadCertificates reads the files of all listeners; the result has nil for those without TLS.
-func loadCertificates(c *config.Config) ([]*certificate, error) {
-	all := make([]*certificate, len(c.Listeners))
+// loadCertificates reads the files of all listeners, or says what is wrong with each.
+func loadCertificates(c *config.Config, log *slog.Logger) (certificates, error) {
+	all := make(certificates, len(c.Listeners))
 	var found config.Mistakes
 	for i := range c.Listeners {
-		if c.Listeners[i].TLS.Cert == "" {
+		t := &c.Listeners[i].TLS
+		if t.Cert == "" {
 			continue
 		}
-		loaded, problem := readTLS(c, i)
-		if problem != nil {
-			found = append(found, problem)
+		r, err := tlsconf.Load(tlsOptions(t, log))
+		if err != nil {
+			option := fmt.Sprintf("listeners[%d].tls", i)
+			found = append(found, c.Mistake(option, err.Error(), "name PEM files that belong together and that this user may read"))
 			continue
 		}
-		all[i] = new(certificate)
-		all[i].current.Store(loaded)
+		all[i] = r
 	}
 	if len(found) > 0 {
+		all.close()
 		return nil, found
 	}
 	return all, nil
 }
 
-// serverConfig is what the transport is given: it asks for the files as they are at each handshake.
-func (c *certificate) serverConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:         c.current.Load().MinVersion,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil },
+func tlsOptions(t *config.TLS, log *slog.Logger) tlsconf.Options {
+	o := tlsconf.Options{
+		CertFile: t.Cert, KeyFile: t.Key, ClientCAFile: t.ClientCA, MinVersion: tls.VersionTLS12, Logger: log,
+		ClientAuth: map[config.ClientAuth]tlsconf.ClientAuth{
+			config.OptionalClientCert: tlsconf.Optional, config.RequiredClientCert: tlsconf.Required,
+		}[t.ClientAuth],
 	}
+	if t.MinVersion == "1.3" {
+		o.MinVersion = tls.VersionTLS13
+	}
+	return o
 }
 
-// readTLS reads the files of listener i.
-func readTLS(c *config.Config, i int) (*tls.Config, *config.Mistake) {
-	t := c.Listeners[i].TLS
-	path := fmt.Sprintf("listeners[%d].tls.", i)
-	certPEM, err := os.ReadFile(t.Cert)
-	if err != nil {
-		return nil, c.Mistake(path+"cert", err.Error(), "")
+// of is what a listener's transport is given; nil without TLS.
+func (all certificates) of(i int) *tls.Config {
+	if i >= len(all) || all[i] == nil {
+		return nil
 	}
-	keyPEM, err := os.ReadFile(t.Key)
-	if err != nil {
-		return nil, c.Mistake(path+"key", err.Error(), "")
+	return all[i].Config()
+}
+
+// reload reads all files now. Those that cannot be used stay as they were.
+func (all certificates) reload() error {
+	var errs []error
+	for _, r := range all {
+		if r != nil {
+			errs = append(errs, r.Reload())
+		}
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return nil, c.Mistake(path+"cert", err.Error(), "name the certificate and the key that belongs to it, both as PEM")
+	return errors.Join(errs...)
+}
+
+// close stops following the files.
+func (all certificates) close() {
+	for _, r := range all {
+		if r != nil {
+			r.Close() // it always succeeds
+		}
 	}
-	out := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	if t.MinVersion == "1.3" {
-		out.MinVersion = tls.VersionTLS13
-	}
-	if t.ClientAuth == config.NoClientCert {
-		return out, nil
-	}
-	out.ClientAuth = tls.VerifyClientCertIfGiven
-	if t.ClientAuth == config.RequiredClientCert {
-		out.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	roots, err := os.ReadFile(t.ClientCA)
-	if err != nil {
-		return nil, c.Mistake(path+"client_ca", err.Error(), "")
-	}
-	out.ClientCAs = x509.NewCertPool()
-	if !out.ClientCAs.AppendCertsFromPEM(roots) {
-		return nil, c.Mistake(path+"client_ca", t.ClientCA+" holds no certificate", "name a PEM file with the authority's certificate")
-	}
-	return out, nil
 }

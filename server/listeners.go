@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -66,7 +67,7 @@ func (s *Server) openSockets() (_ []*socket, err error) {
 		if err != nil {
 			return all, err
 		}
-		o := listenerOptions(l, a, s.config, s.certs[i])
+		o := listenerOptions(l, a, s.config, s.certs.of(i))
 		opened := inherited.take(l.Name)
 		if len(opened) == 0 {
 			if opened, err = listen(a); err != nil {
@@ -81,16 +82,13 @@ func (s *Server) openSockets() (_ []*socket, err error) {
 }
 
 // listenerOptions says to the transport what a listener takes.
-func listenerOptions(l *config.Listener, a config.Address, c *config.Config, cert *certificate) std.ListenerOptions {
+func listenerOptions(l *config.Listener, a config.Address, c *config.Config, files *tls.Config) std.ListenerOptions {
 	o := std.ListenerOptions{
 		Protocol: map[string]std.Protocol{
 			"": std.Sniff, "tcp": std.MQTT, "unix": std.MQTT, "tls": std.TLS, "ws": std.WS, "wss": std.WSS,
 		}[a.Scheme],
-		ProxyTrusted: l.Proxy.Prefixes(), WebSocketPaths: l.WebSocket.Paths,
+		TLS: files, ProxyTrusted: l.Proxy.Prefixes(), WebSocketPaths: l.WebSocket.Paths,
 		MaxConnectionsPerAddress: c.Limits.MaxConnectionsPerAddress,
-	}
-	if cert != nil {
-		o.TLS = cert.serverConfig()
 	}
 	if len(o.ProxyTrusted) > 0 {
 		o.Proxy = std.ProxyAllowed

@@ -5,6 +5,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/noctule/noctule/plugin"
@@ -85,6 +86,7 @@ func Check(c *config.Config) error {
 	if found := c.Safety(authenticates(all)); len(found) > 0 {
 		return found
 	}
-	_, err = loadCertificates(c)
+	certs, err := loadCertificates(c, slog.New(slog.DiscardHandler))
+	certs.close()
 	return err
 }

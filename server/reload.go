@@ -26,8 +26,8 @@ func (s *Server) TryReload() {
 }
 
 // Reload reads the configuration anew, checks it, and applies what can be applied while running. It logs what changed and what
-// waits for a restart. Where it fails nothing has changed; should a plug-in fail to read its files, that plug-in keeps its old ones,
-// and the configuration stays as it was.
+// waits for a restart. Where it fails nothing has changed; should a plug-in, or a certificate of a listener that runs, fail to read
+// its files, it keeps the old ones, and the configuration stays as it was.
 func (s *Server) Reload(ctx context.Context) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -53,35 +53,14 @@ func (s *Server) reload(ctx context.Context) error {
 	if err := Check(next); err != nil {
 		return err
 	}
-	fresh, err := s.freshCertificates(old, next)
-	if err != nil {
-		return err
-	}
 	if err := s.broker.ReloadPlugins(ctx); err != nil {
 		return err
 	}
-	for running, read := range fresh {
-		running.current.Store(read.current.Load())
+	if err := s.certs.reload(); err != nil {
+		return err
 	}
 	s.apply(old, next)
 	return nil
-}
-
-// freshCertificates reads the files of the running listeners again, as the new configuration names them.
-func (s *Server) freshCertificates(old, next *config.Config) (map[*certificate]*certificate, error) {
-	read, err := loadCertificates(next)
-	if err != nil {
-		return nil, err
-	}
-	fresh := map[*certificate]*certificate{}
-	for i, running := range s.certs {
-		for j := range read {
-			if running != nil && read[j] != nil && old.Listeners[i].Name == next.Listeners[j].Name {
-				fresh[running] = read[j]
-			}
-		}
-	}
-	return fresh, nil
 }
 
 // apply makes the new configuration the one in force, and logs each change with the moment when it takes effect.

@@ -54,7 +54,7 @@ type Server struct {
 	broker    *broker.Broker
 	transport *std.Server
 	sockets   []*socket
-	certs     []*certificate
+	certs     certificates
 	admin     *admin.Server // nil if off
 
 	reloading sync.Mutex     // one Reload at a time; taken before mu
@@ -98,7 +98,7 @@ func (s *Server) build() error {
 	if found := c.Safety(authenticates(plugins)); len(found) > 0 {
 		return found
 	}
-	if s.certs, err = loadCertificates(c); err != nil {
+	if s.certs, err = loadCertificates(c, s.log); err != nil {
 		return err
 	}
 	if s.sockets, err = s.openSockets(); err != nil {
@@ -143,6 +143,7 @@ func (s *Server) closeAll() {
 	for _, k := range s.sockets {
 		k.Close() // an error would say nothing to whoever wants it closed
 	}
+	s.certs.close()
 }
 
 // Serve accepts clients until ctx ends, then says good-bye to them within shutdown.timeout and returns. Its error is nil
@@ -199,6 +200,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 		k.Close() // the transport closes it too
 	}
 	began := time.Now()
+	s.certs.close()
 	err := s.broker.Shutdown(ctx)
 	if terr := s.transport.Close(); terr != nil && err == nil {
 		err = terr

@@ -102,6 +102,7 @@ func root() *cobra.Command {
 	cmd.Version = version().String()
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.Flags().Bool("version", false, "print the version")
+	cmd.SuggestionsMinimumDistance = 2
 	noShortHelp(cmd)
 	for _, verb := range verbs {
 		cmd.AddCommand(verb())

@@ -35,12 +35,12 @@ type serverFlags struct {
 
 func (f *serverFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVarP(&f.config, "config", "c", "", "configuration file (default $NOCTULE_CONFIG)")
+	fs.StringVarP(&f.config, "config", "c", "", "configuration `file`; $NOCTULE_CONFIG names it too")
 	fs.StringArrayVar(&f.listen, "listen", nil, "listen on `address`, such as localhost:1883 or tls://:8883; replaces the configured listeners; repeatable")
 	fs.BoolVar(&f.plaintext, "plaintext", false, "allow --listen without TLS on an address that other hosts reach")
 	fs.StringVar(&f.data, "data", "", "data `directory`")
 	fs.StringVar(&f.admin, "admin", "", "`address` of the admin server, or off")
-	fs.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error")
+	fs.StringVar(&f.logLevel, "log-level", "", "`level` of the log: debug, info, warn or error")
 	fs.StringVar(&f.anonymous, "anonymous", "", "`where` clients without a login come in: loopback, everywhere or nowhere; everywhere if given bare")
 	fs.Lookup("anonymous").NoOptDefVal = "everywhere"
 }

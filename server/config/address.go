@@ -151,11 +151,15 @@ func checkOrigin(s string) error {
 }
 
 func checkPath(s string) error {
-	if s == "" {
-		return &advice{"no file", "write its path"}
-	}
 	if strings.ContainsRune(s, 0) {
 		return &advice{"not a path", "remove the zero byte"}
+	}
+	return nil
+}
+
+func checkHost(s string) error {
+	if s == "" || strings.ContainsAny(s, ":/ *") {
+		return &advice{fmt.Sprintf("%q is not a host name", s), "write the name alone, such as noctule.example.org"}
 	}
 	return nil
 }

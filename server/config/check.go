@@ -143,10 +143,10 @@ func (c *Config) Safety(authenticated bool) Mistakes {
 		login := authenticated || l.TLS.UsernameFrom != FromNothing || c.Policy.AllowAnonymous == broker.Everywhere
 		if !login {
 			found = append(found, mistake(at, l.path+".address", reachable(a)+", and nothing asks for a login",
-				"write auth.anonymous: everywhere to let everybody in, or a plug-in such as plugins: [{name: auth.file, path: users.txt}]"))
+				"write auth.anonymous: everywhere (--anonymous) to let everybody in, or a plug-in such as plugins: [{name: auth.file, path: users.txt}]"))
 		}
 		if !a.Secure() && !l.Plaintext {
-			fix := "write plaintext: true below it (--plaintext with --listen), or address: tls://" + a.HostPort() + " with tls.cert and tls.key"
+			fix := "write plaintext: true below it (--plaintext), or address: tls://" + a.HostPort() + " with tls.cert and tls.key"
 			found = append(found, mistake(at, l.path+".address", reachable(a)+" without TLS", fix))
 		}
 	}

@@ -142,12 +142,9 @@ func Default() *Config {
 		Auth:      Auth{HookTimeout: 5 * time.Second},
 		Limits:    Limits{Limits: broker.DefaultLimits()},
 		Policy:    broker.Policy{SysInterval: 10 * time.Second},
-		Store: store.Limits{
-			MaxQueueMessages: 100_000, MaxQueueBytes: 64 << 20, MaxRetained: 1_000_000, MaxRetainedBytes: 1 << 30,
-			MaxSessions: 1_000_000, MaxRetainedPerWrite: 1 << 20,
-		},
-		Shutdown: Shutdown{Timeout: 10 * time.Second},
-		places:   map[string]place{},
+		Store:     broker.DefaultStoreLimits(),
+		Shutdown:  Shutdown{Timeout: 10 * time.Second},
+		places:    map[string]place{},
 	}
 }
 

@@ -22,7 +22,7 @@ func (d *decoder) wrong(at place, option, problem, fix string) {
 // root decodes a whole configuration; nil is an empty one.
 func (d *decoder) root(n *node) {
 	switch {
-	case n == nil || n.shape == nothing:
+	case n == nil || n.shape == nothing || n.shape == broken:
 	case n.shape != mapping:
 		d.wrong(n.at, "", "a configuration is a list of options, not "+n.shape.String(), "write option: value, a line each")
 	default:
@@ -41,13 +41,14 @@ func (d *decoder) section(t *table, holder any, n *node, prefix, path string) {
 		case t.group(name):
 			d.group(t, holder, p.value, name, at)
 		default:
-			d.wrong(p.at, at, "unknown option", meant(t, p.key, prefix, path))
+			d.wrong(p.at, at, "unknown option", meant(t, p.key, prefix))
 		}
 	}
 }
 
 func (d *decoder) group(t *table, holder any, n *node, name, path string) {
 	switch n.shape {
+	case broken:
 	case nothing: // all of it may be commented out
 	case mapping:
 		d.section(t, holder, n, name+".", path)
@@ -64,7 +65,7 @@ func join(path, key string) string {
 }
 
 // meant is the advice for a name that there is not.
-func meant(t *table, key, prefix, path string) string {
+func meant(t *table, key, prefix string) string {
 	names := t.below(prefix)
 	if near := Nearest(key, names); near != "" {
 		return "did you mean " + near + "?"
@@ -74,14 +75,17 @@ func meant(t *table, key, prefix, path string) string {
 			return fmt.Sprintf("did you mean %s, in the section %s?", key, section)
 		}
 	}
-	if path == "" {
-		path = "here"
+	if len(names) > 12 {
+		return "noctule config default lists what there is"
 	}
-	return "what there is " + strings.Replace("in "+path, "in here", "here", 1) + ": " + strings.Join(names, ", ")
+	return "what there is: " + strings.Join(names, ", ")
 }
 
 // option decodes the value of one option.
 func (d *decoder) option(o *option, holder any, n *node, path string) {
+	if n.shape == broken {
+		return
+	}
 	d.config.places[path] = n.at
 	switch o.kind {
 	case texts:
@@ -127,7 +131,7 @@ func (o *option) sample(path string) string {
 		return fmt.Sprintf("write its entries below it, each with - before its first line")
 	case plugins:
 		return "write its entries below it, such as - name: auth.file"
-	case flag:
+	case toggle:
 		return fmt.Sprintf("write %s: true", key)
 	case word, text:
 		if len(o.words) > 0 {
@@ -146,6 +150,7 @@ func (d *decoder) texts(o *option, holder any, n *node, path string) {
 	for i, item := range n.items {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
+		case item.shape == broken:
 		case item.bareHash():
 			d.wrong(item.at, at, "has no value", hashFix)
 		case item.shape != scalar || item.style == number || item.style == boolean:
@@ -171,6 +176,9 @@ func (d *decoder) sections(o *option, holder any, n *node, path string) {
 	for i, item := range n.items {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.config.places[at] = item.at
+		if item.shape == broken {
+			continue
+		}
 		if item.shape != mapping {
 			d.wrong(item.at, at, "a section is wanted, not "+item.shape.String(), "write "+yamlText(o.of.options[0].name)+": and so on: "+strings.Join(o.of.below(""), ", "))
 			continue
@@ -191,6 +199,9 @@ func (d *decoder) plugins(o *option, holder any, n *node, path string) {
 	for i, item := range n.items {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.config.places[at] = item.at
+		if item.shape == broken {
+			continue
+		}
 		if item.shape != mapping {
 			d.wrong(item.at, at, "a section is wanted, not "+item.shape.String(), "write - name: auth.file, and the plug-in's options below it")
 			continue

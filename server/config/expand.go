@@ -5,7 +5,6 @@ package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -65,7 +64,7 @@ func (l lookup) expand(s string) (string, error) {
 		b.WriteString(s[:i])
 		ref, rest, ok := strings.Cut(s[i+2:], "}")
 		if !ok {
-			return "", errors.New("${ without }: write $${ for the two characters themselves")
+			return "", &advice{"${ without }", "write $${ for the two characters themselves"}
 		}
 		value, err := l.refer(ref)
 		if err != nil {
@@ -84,9 +83,13 @@ func (l lookup) refer(ref string) (string, error) {
 		if v, ok := l.env(name); ok {
 			return v, nil
 		}
-		return "", fmt.Errorf("the environment has no variable %s", name)
+		return "", &advice{"the environment has no variable " + name, "set it, or write the value here"}
 	case kind == "file":
-		return l.value(name)
+		v, err := l.value(name)
+		if err != nil {
+			return "", &advice{err.Error(), "name a file that can be read"}
+		}
+		return v, nil
 	}
-	return "", fmt.Errorf("${%s} is not understood: write ${env:NAME} or ${file:PATH}", ref)
+	return "", &advice{fmt.Sprintf("${%s} is not understood", ref), "write ${env:NAME} or ${file:PATH}"}
 }

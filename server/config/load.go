@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -44,10 +45,18 @@ func Load(in Input) (*Config, error) {
 	}
 	d.environment(env, l)
 	for _, s := range in.Flags {
-		d.setting(s.Flag, s.Option, s.Value, l)
+		d.setting(&source{name: s.Flag}, s.Option, s.Value, l)
 	}
-	d.found = append(d.found, c.check()...)
+	if len(d.found) == 0 { // or else what was not understood would be missed
+		d.found = c.check()
+	}
 	if len(d.found) > 0 {
+		slices.SortStableFunc(d.found, func(a, b *Mistake) int {
+			if a.Source != b.Source {
+				return 0
+			}
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		})
 		return nil, d.found
 	}
 	return c, nil
@@ -68,7 +77,7 @@ func (d *decoder) file(in Input, l lookup) {
 	if data == nil {
 		var err error
 		if data, err = readConfig(in.File); err != nil {
-			d.wrong(place{src: &source{name: in.File}}, "", words(reason(err)), "name a file that can be read with --config")
+			d.wrong(place{src: &source{name: in.File}}, "", words(reason(err)), "name a file that can be read")
 			return
 		}
 	}
@@ -117,7 +126,7 @@ func (d *decoder) environment(env map[string]string, l lookup) {
 func (d *decoder) variable(name, value string, l lookup) {
 	option := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, EnvPrefix), "__", "."))
 	if tree.find(option) != nil {
-		d.setting("$"+name, option, value, l)
+		d.setting(newSource("$"+name, []byte(value)), option, value, l)
 		return
 	}
 	if base, ok := strings.CutSuffix(option, "_file"); ok && tree.find(base) != nil {
@@ -126,7 +135,7 @@ func (d *decoder) variable(name, value string, l lookup) {
 			d.wrong(place{src: &source{name: "$" + name}}, base, words(err.Error()), "name a file that can be read")
 			return
 		}
-		d.setting("$"+name, base, content, literally)
+		d.setting(&source{name: "$" + name}, base, content, literally)
 		return
 	}
 	if !strings.Contains(name, "__") {
@@ -154,28 +163,29 @@ func Variable(option string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(option, ".", "__"))
 }
 
-// setting applies an option that was given by an environment variable or a flag, called name.
-func (d *decoder) setting(name, option, value string, l lookup) {
+// setting applies an option that was given by an environment variable or a flag.
+func (d *decoder) setting(src *source, option, value string, l lookup) {
+	at := place{src: src}
 	o := tree.find(option)
 	if o == nil {
-		d.wrong(place{src: &source{name: name}}, option, "unknown option", nearestVariable(option))
+		d.wrong(at, option, "unknown option", nearestVariable(option))
 		return
 	}
 	switch o.kind {
 	case texts, sections, plugins:
-		n, found := parseYAML(newSource(name, []byte(value)), []byte(value), l)
+		n, found := parseYAML(src, []byte(value), l)
 		d.found = append(d.found, found...)
 		if n == nil {
-			n = &node{shape: list, at: place{src: &source{name: name}}}
+			n = &node{shape: list, at: at}
 		}
 		if len(found) == 0 {
 			d.option(o, d.config, n, option)
 		}
 	default:
-		at := place{src: &source{name: name}}
 		expanded, err := l.expand(value)
 		if err != nil {
-			d.wrong(at, option, err.Error(), "")
+			problem, fix := problemAndFix(err)
+			d.wrong(at, option, problem, fix)
 			return
 		}
 		d.option(o, d.config, &node{shape: scalar, text: expanded, raw: value, at: at}, option)

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // A source is a text that options were read from.
 type source struct {
 	name  string // a file, a variable or a flag
-	lines []string
+	lines []string // nil where a line says nothing to the one who wrote the value
 }
 
 func newSource(name string, text []byte) *source {
@@ -46,7 +47,7 @@ type Mistake struct {
 }
 
 func mistake(p place, option, problem, fix string) *Mistake {
-	m := &Mistake{Line: p.line, Column: p.col, Option: option, Problem: problem, Fix: fix}
+	m := &Mistake{Line: p.line, Column: p.col, Option: words(option), Problem: words(problem), Fix: words(fix)}
 	if p.src == nil {
 		return m
 	}
@@ -109,14 +110,19 @@ func (ms Mistakes) Text() string {
 // widest is how much of a line a snippet shows.
 const widest = 120
 
-// snippet shows a line with a caret under the column. Control characters are shown as spaces: the text goes to terminals.
-func snippet(p place) string {
-	line := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F || r >= 0x80 && r < 0xA0 {
+// words is text that may go to a terminal or a log: a space for each control character.
+func words(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, strings.TrimRight(p.src.lines[p.line-1], "\r"))
+	}, s)
+}
+
+// snippet shows a line with a caret under the column.
+func snippet(p place) string {
+	line := words(strings.TrimRight(p.src.lines[p.line-1], "\r"))
 	runes := []rune(line)
 	if len(runes) > widest {
 		runes = append(runes[:widest], '…')

@@ -22,10 +22,11 @@ const (
 	scalar
 	list
 	mapping
+	broken // reported already
 )
 
 func (s shape) String() string {
-	return [...]string{"nothing", "a single value", "a list", "a section"}[s]
+	return [...]string{"nothing", "a single value", "a list", "a section", "a mistake"}[s]
 }
 
 // style is how a scalar was written.
@@ -112,7 +113,7 @@ func (r *reader) syntax(err error) {
 	at := r.place(ye.GetToken())
 	problem, fix := words(ye.GetMessage()), "check quotes, brackets and indentation"
 	line := ""
-	if at.line <= len(r.src.lines) {
+	if at.line >= 1 && at.line <= len(r.src.lines) {
 		line = r.src.lines[at.line-1]
 	}
 	switch {
@@ -128,18 +129,8 @@ func (r *reader) syntax(err error) {
 	r.wrong(at, "", problem, fix)
 }
 
-// words makes one line of a message that may quote the file.
-func words(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' {
-			return ' '
-		}
-		return c
-	}, s)
-}
-
 func (r *reader) place(t *token.Token) place {
-	if t == nil || t.Position == nil {
+	if t == nil || t.Position == nil || r.src.lines == nil {
 		return place{src: r.src}
 	}
 	return place{src: r.src, line: t.Position.Line, col: t.Position.Column}
@@ -153,7 +144,7 @@ func (r *reader) node(n ast.Node, option string, depth int) *node {
 	at := r.place(n.GetToken())
 	if depth > deepest {
 		r.wrong(at, option, "nested too deeply", "")
-		return &node{at: at, yaml: n}
+		return &node{shape: broken, at: at, yaml: n}
 	}
 	switch n := n.(type) {
 	case *ast.NullNode:
@@ -172,11 +163,15 @@ func (r *reader) node(n ast.Node, option string, depth int) *node {
 			s = quoted
 		}
 		out := r.scalar(n, s, n.Value, at, option)
-		n.Value = out.text // plug-ins decode the syntax tree
+		if out.shape == scalar {
+			n.Value = out.text // plug-ins decode the syntax tree
+		}
 		return out
 	case *ast.LiteralNode:
 		out := r.scalar(n, quoted, n.Value.Value, at, option)
-		n.Value.Value = out.text
+		if out.shape == scalar {
+			n.Value.Value = out.text
+		}
 		return out
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		return r.scalar(n, number, n.GetToken().Value, at, option)
@@ -189,7 +184,7 @@ func (r *reader) node(n ast.Node, option string, depth int) *node {
 	default:
 		r.wrong(at, option, "not understood here", "")
 	}
-	return &node{at: at, yaml: n}
+	return &node{shape: broken, at: at, yaml: n}
 }
 
 func (r *reader) mapping(n *ast.MappingNode, option string, depth int) *node {
@@ -224,8 +219,9 @@ func (r *reader) mapping(n *ast.MappingNode, option string, depth int) *node {
 func (r *reader) scalar(n ast.Node, s style, text string, at place, option string) *node {
 	value, err := r.lookup.expand(text)
 	if err != nil {
-		r.wrong(at, option, err.Error(), "")
-		value = text
+		problem, fix := problemAndFix(err)
+		r.wrong(at, option, problem, fix)
+		return &node{shape: broken, at: at, yaml: n}
 	}
 	return &node{shape: scalar, style: s, text: value, raw: text, at: at, yaml: n}
 }

@@ -31,7 +31,7 @@ type kind byte
 const (
 	text kind = iota
 	word      // one of a few
-	flag
+	toggle
 	count
 	size  // bytes
 	span  // of time
@@ -111,7 +111,7 @@ func (o *option) set(holder any, n *node) (problem, fix string) {
 	switch o.kind {
 	case word:
 		return o.setWord(v, n)
-	case flag:
+	case toggle:
 		switch n.text {
 		case "true":
 			v.SetBool(true)
@@ -142,12 +142,12 @@ func (o *option) set(holder any, n *node) (problem, fix string) {
 		if n.style == number || n.style == boolean {
 			return n.text + " is not text here", "put it in quotes"
 		}
+		v.SetString(n.text) // even if wrong: what follows then finds no second mistake in it
 		if o.check != nil {
 			if err := o.check(n.text); err != nil {
 				return problemAndFix(err)
 			}
 		}
-		v.SetString(n.text)
 	}
 	return "", ""
 }
@@ -244,7 +244,7 @@ func (o *option) value(holder any) string {
 			return v.String()
 		}
 		return o.words[min(int(v.Uint()), len(o.words)-1)]
-	case flag:
+	case toggle:
 		return strconv.FormatBool(v.Bool())
 	case count, size, span:
 		if v.CanInt() {

@@ -93,15 +93,33 @@ func decodeSafely(n ast.Node, into any) (err error) {
 		}
 	}()
 	return yaml.NodeToValue(n, into, yaml.Strict(), yaml.CustomUnmarshaler(func(d *time.Duration, b []byte) error {
-		v, err := ParseDuration(strings.Trim(strings.TrimSpace(string(b)), "\"'"))
+		text := strings.Trim(strings.TrimSpace(string(b)), "\"'")
+		v, err := ParseDuration(text)
+		if err != nil {
+			return &misfit{text, err}
+		}
 		*d = v
-		return err
+		return nil
 	}))
 }
+
+// A misfit is a value that is no duration. The decoder does not say where it stood.
+type misfit struct {
+	text string
+	err  error
+}
+
+func (m *misfit) Error() string { return m.err.Error() }
 
 // translate says what the decoder found in words of ours.
 func (p *Plugin) translate(err error, into any) *Mistake {
 	at, option := p.node.at, p.path
+	if m, ok := errors.AsType[*misfit](err); ok {
+		if n, path := p.node.scalarLike(m.text, p.path); n != nil {
+			at, option = n.at, path
+		}
+		return mistake(at, option, m.Error(), "write a number with its unit, such as 10s")
+	}
 	var ye yaml.Error
 	if !errors.As(err, &ye) || ye.GetToken() == nil || ye.GetToken().Position == nil {
 		return mistake(at, option, p.Name+": "+words(err.Error()), "")
@@ -122,6 +140,24 @@ func (p *Plugin) translate(err error, into any) *Mistake {
 		return mistake(at, option, "unknown option of "+p.Name, fix)
 	}
 	return mistake(at, option, words(ye.GetMessage()), "")
+}
+
+// scalarLike finds the first scalar with a text, and its path.
+func (n *node) scalarLike(text, path string) (*node, string) {
+	if n.shape == scalar && n.text == text {
+		return n, path
+	}
+	for _, p := range n.pairs {
+		if found, at := p.value.scalarLike(text, join(path, p.key)); found != nil {
+			return found, at
+		}
+	}
+	for i, item := range n.items {
+		if found, at := item.scalarLike(text, fmt.Sprintf("%s[%d]", path, i)); found != nil {
+			return found, at
+		}
+	}
+	return nil, ""
 }
 
 // at finds the path of what stands at a place.

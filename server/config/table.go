@@ -47,12 +47,12 @@ var baseOptions = []option{
 		field: in(func(c *Config) any { return &c.Admin.Address }),
 	},
 	{
-		name: "admin.expose", kind: flag, reload: AtRestart,
+		name: "admin.expose", kind: toggle, reload: AtRestart,
 		doc:   "Allows an admin address that is not loopback. The admin server has no login: whoever reaches it can read metrics. Profiles stay on loopback.",
 		field: in(func(c *Config) any { return &c.Admin.Expose }),
 	},
 	{
-		name: "admin.hosts", kind: texts, reload: AtRestart, words: []string{"noctule.example.org"},
+		name: "admin.hosts", kind: texts, reload: AtRestart, check: checkHost, words: []string{"noctule.example.org"},
 		doc:   "Names by which browsers may call the admin server, besides localhost and IP addresses. Others are refused, against DNS rebinding.",
 		field: in(func(c *Config) any { return &c.Admin.Hosts }),
 	},
@@ -165,6 +165,11 @@ var limitOptions = []option{
 		field: in(func(c *Config) any { return &c.Limits.MaxQueueBytes }),
 	},
 	{
+		name: "limits.max_total_queue_bytes", kind: size, reload: Live, min: mib,
+		doc:   "Bytes that wait in memory for all connected clients together. From half of it on, each may have an eighth of max_queue_bytes.",
+		field: in(func(c *Config) any { return &c.Limits.MaxTotalQueueBytes }),
+	},
+	{
 		name: "limits.max_connections", kind: count, reload: AtNextConnection,
 		doc:   "Clients connected at once. 0 means no bound.",
 		field: in(func(c *Config) any { return &c.Limits.MaxConnections }),
@@ -195,22 +200,22 @@ var limitOptions = []option{
 		field: in(func(c *Config) any { return &c.Limits.MaxSharedQueue }),
 	},
 	{
-		name: "limits.retain_available", kind: flag, reload: AtNextConnection,
+		name: "limits.retain_available", kind: toggle, reload: AtNextConnection,
 		doc:   "Whether there are retained messages.",
 		field: in(func(c *Config) any { return &c.Limits.RetainAvailable }),
 	},
 	{
-		name: "limits.wildcard_available", kind: flag, reload: AtNextConnection,
+		name: "limits.wildcard_available", kind: toggle, reload: AtNextConnection,
 		doc:   "Whether filters may have wildcards.",
 		field: in(func(c *Config) any { return &c.Limits.WildcardAvailable }),
 	},
 	{
-		name: "limits.shared_available", kind: flag, reload: AtNextConnection,
+		name: "limits.shared_available", kind: toggle, reload: AtNextConnection,
 		doc:   "Whether there are shared subscriptions.",
 		field: in(func(c *Config) any { return &c.Limits.SharedAvailable }),
 	},
 	{
-		name: "limits.identifier_available", kind: flag, reload: AtNextConnection,
+		name: "limits.identifier_available", kind: toggle, reload: AtNextConnection,
 		doc:   "Whether there are subscription identifiers.",
 		field: in(func(c *Config) any { return &c.Limits.IdentifierAvailable }),
 	},
@@ -223,17 +228,17 @@ var policyOptions = []option{
 		field: in(func(c *Config) any { return &c.Policy.SharedStrategy }),
 	},
 	{
-		name: "policy.shared_redeliver", kind: flag, reload: Live,
+		name: "policy.shared_redeliver", kind: toggle, reload: Live,
 		doc:   "Gives a QoS 1 message that a member left unacknowledged to another one as soon as its connection drops, not only when its session ends.",
 		field: in(func(c *Config) any { return &c.Policy.SharedRedeliver }),
 	},
 	{
-		name: "policy.validate_payload", kind: flag, reload: Live,
+		name: "policy.validate_payload", kind: toggle, reload: Live,
 		doc:   "Refuses payloads that are said to be UTF-8 and are not.",
 		field: in(func(c *Config) any { return &c.Policy.ValidatePayload }),
 	},
 	{
-		name: "policy.disconnect_on_deny", kind: flag, reload: Live,
+		name: "policy.disconnect_on_deny", kind: toggle, reload: Live,
 		doc:   "Ends the connection of a client that publishes what it may not, instead of answering Not authorized.",
 		field: in(func(c *Config) any { return &c.Policy.DisconnectOnDeny }),
 	},
@@ -293,7 +298,7 @@ var endOptions = []option{
 var listenerTable = &table{
 	make: func() any { l := newListener(""); return &l },
 	groups: map[string]string{
-		"tls":       "Certificates. They are read again on a reload.",
+		"tls":       "Certificates. The files are followed: new content is in use from the next connection on.",
 		"proxy":     "PROXY protocol, versions 1 and 2.",
 		"websocket": "MQTT over WebSocket.",
 	},
@@ -310,22 +315,22 @@ var listenerTable = &table{
 			field: in(func(l *Listener) any { return &l.Address }),
 		},
 		{
-			name: "plaintext", kind: flag, reload: AtRestart,
+			name: "plaintext", kind: toggle, reload: AtRestart,
 			doc:   "Allows connections without TLS on an address that is not loopback: passwords and messages can be read on the way.",
 			field: in(func(l *Listener) any { return &l.Plaintext }),
 		},
 		{
-			name: "tls.cert", kind: text, reload: Live, check: checkPath, words: []string{"/etc/noctule/server.crt"},
+			name: "tls.cert", kind: text, reload: AtRestart, check: checkPath, words: []string{"/etc/noctule/server.crt"},
 			doc:   "The server's certificate with its chain, a PEM file.",
 			field: in(func(l *Listener) any { return &l.TLS.Cert }),
 		},
 		{
-			name: "tls.key", kind: text, reload: Live, check: checkPath, words: []string{"/etc/noctule/server.key"},
+			name: "tls.key", kind: text, reload: AtRestart, check: checkPath, words: []string{"/etc/noctule/server.key"},
 			doc:   "Its private key, a PEM file.",
 			field: in(func(l *Listener) any { return &l.TLS.Key }),
 		},
 		{
-			name: "tls.client_ca", kind: text, reload: Live, check: checkPath, words: []string{"/etc/noctule/clients.crt"},
+			name: "tls.client_ca", kind: text, reload: AtRestart, check: checkPath, words: []string{"/etc/noctule/clients.crt"},
 			doc:   "The authorities whose client certificates are accepted, a PEM file.",
 			field: in(func(l *Listener) any { return &l.TLS.ClientCA }),
 		},

@@ -68,12 +68,13 @@ func (e *Editor) Users() []Entry {
 	return all
 }
 
-// Has reports whether there is a user of that name, by any method.
-func (e *Editor) Has(name string) bool {
-	name = prepare(name)
-	return slices.ContainsFunc(e.lines, func(line string) bool {
-		n, _, ok := userOf(line)
-		return ok && n == name
+// Has reports whether there is a user of that name for a method.
+func (e *Editor) Has(name string, m Method) bool { return e.find(prepare(name), m) >= 0 }
+
+func (e *Editor) find(name string, m Method) int {
+	return slices.IndexFunc(e.lines, func(line string) bool {
+		n, other, ok := userOf(line)
+		return ok && n == name && other == m
 	})
 }
 
@@ -122,10 +123,7 @@ func (e *Editor) put(name string, m Method, s scram.StoredCredentials) {
 	if !slices.ContainsFunc(e.lines, func(l string) bool { return strings.HasPrefix(l, secretLine) }) {
 		e.lines = append(e.lines, secretLine+enc(newSecret()))
 	}
-	i := slices.IndexFunc(e.lines, func(l string) bool {
-		n, other, ok := userOf(l)
-		return ok && n == name && other == m
-	})
+	i := e.find(name, m)
 	if i < 0 {
 		e.lines = append(e.lines, line)
 		return

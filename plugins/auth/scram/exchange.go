@@ -21,6 +21,7 @@ type exchange struct {
 	file  string      // its name, for rules
 	asked *credential // whose credentials are checked; nil before client-first
 	known bool        // they are those of a user
+	ended bool        // refused; nothing goes on from there
 }
 
 func newExchange(c *credentials, m Method) (*exchange, error) {
@@ -38,7 +39,10 @@ func newExchange(c *credentials, m Method) (*exchange, error) {
 
 // Next takes one step. All refusals look alike to the client: no server error value is sent.
 func (x *exchange) Next(_ context.Context, data []byte) ([]byte, bool, plugin.Decision, plugin.Identity, error) {
-	if len(data) > maxMessage {
+	switch {
+	case x.ended:
+		return x.refuse("it was refused before")
+	case len(data) > maxMessage:
 		return x.refuse("the message is too long")
 	}
 	reply, err := x.conv.Step(string(data))
@@ -57,6 +61,7 @@ func (x *exchange) Next(_ context.Context, data []byte) ([]byte, bool, plugin.De
 
 // refuse ends the exchange.
 func (x *exchange) refuse(why string) ([]byte, bool, plugin.Decision, plugin.Identity, error) {
+	x.ended = true
 	return nil, true, plugin.Decision{Verdict: plugin.Deny, Rule: why}, plugin.Identity{}, nil
 }
 

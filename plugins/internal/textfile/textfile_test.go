@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,14 +157,14 @@ func TestWatch(t *testing.T) {
 	put(t, path, "one\n", 0o600)
 	f := read(t, path)
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
-		w := Watch(f, func() { calls++ })
+		var calls atomic.Int32
+		w := Watch(f, func() { calls.Add(1) })
 		defer w.Stop()
-		want := func(n int, why string) {
+		want := func(n int32, why string) {
 			t.Helper()
 			synctest.Wait()
-			if calls != n {
-				t.Fatalf("%s: called %d times, want %d", why, calls, n)
+			if got := calls.Load(); got != n {
+				t.Fatalf("%s: called %d times, want %d", why, got, n)
 			}
 		}
 		time.Sleep(10 * Interval)

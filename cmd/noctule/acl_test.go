@@ -1,0 +1,44 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestACLTest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "acl.txt")
+	rules := "topic read news/#\nuser alice\n  topic readwrite home/# \npattern write devices/%c/state\n"
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{[]string{"alice", "publish", "home/x"}, 0, "allow: acl.txt:3: topic readwrite home/#\n"},
+		{[]string{"alice", "pub", "home/x"}, 0, "allow: acl.txt:3: topic readwrite home/#\n"},
+		{[]string{"alice", "publish", "news/x"}, 1, "deny: acl.txt: no rule allows it\n"},
+		{[]string{"", "receive", "news/x"}, 0, "allow: acl.txt:1: topic read news/#\n"},
+		{[]string{"", "subscribe", "$share/g/news/+"}, 0, "allow: acl.txt:1: topic read news/#\n"},
+		{[]string{"", "will", "news/x"}, 1, "deny: acl.txt: no rule allows it\n"},
+		{[]string{"bob", "publish", "devices/lamp/state"}, 1, "deny: acl.txt: no rule allows it\n"},
+		{[]string{"bob", "publish", "devices/lamp/state", "--client", "lamp"}, 0, "allow: acl.txt:4: pattern write devices/%c/state\n"},
+	} {
+		e := calling("", append([]string{"noctule", "acl", "test", "--file", file}, c.args...)...)
+		if e.code != c.code || e.out != c.out {
+			t.Errorf("%q: code %d, %q; want %d, %q", c.args, e.code, e.out, c.code, c.out)
+		}
+	}
+	for _, args := range [][]string{
+		{"alice", "publish"}, {"alice", "read", "a"}, {"alice", "publish", "a/#"}, {"alice", "publish", ""}, {"alice", "subscribe", "a/#/b"},
+		{"alice", "publish", "a", "--file", file + ".none"},
+	} {
+		calling("", append([]string{"noctule", "acl", "test", "--file", file}, args...)...).want(t, 2, "")
+	}
+	calling("", "noctule", "acl").want(t, 2, "needs a verb")
+}

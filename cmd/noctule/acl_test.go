@@ -6,6 +6,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -41,4 +43,31 @@ func TestACLTest(t *testing.T) {
 		calling("", append([]string{"noctule", "acl", "test", "--file", file}, args...)...).want(t, 2, "")
 	}
 	calling("", "noctule", "acl").want(t, 2, "needs a verb")
+}
+
+// The manual's examples of acl test give what it says, by the file of rules in the manual.
+func TestACLExamplesOfTheManual(t *testing.T) {
+	rules, err := os.ReadFile("../../docs/plugins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := os.ReadFile("../../docs/cli-access.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := regexp.MustCompile("(?s)```\n(# before the first user.*?)```").FindSubmatch(rules)
+	calls := regexp.MustCompile(`(?m)^\$ (noctule acl test .*)\n(.*\n)`).FindAllSubmatch(examples, -1)
+	if file == nil || len(calls) < 4 {
+		t.Fatalf("%d examples", len(calls))
+	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("acl.txt", file[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range calls {
+		args := strings.Fields(strings.ReplaceAll(string(c[1]), "'", ""))
+		if e := calling("", args...); e.out != string(c[2]) {
+			t.Errorf("%s: %q, the manual says %q", c[1], e.out, c[2])
+		}
+	}
 }

@@ -4,6 +4,8 @@
 package example
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/noctule/noctule/mqtt"
@@ -27,5 +29,21 @@ func TestShout(t *testing.T) {
 		if string(m.Payload) != want {
 			t.Errorf("%s: %q, want %q", topic, m.Payload, want)
 		}
+	}
+}
+
+// The manual for authors shows this plug-in, whole and as it is.
+func TestManualShowsIt(t *testing.T) {
+	source, err := os.ReadFile("example.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual, err := os.ReadFile("../../docs/plugins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(source), "\n\n") // after the licence
+	if !strings.Contains(string(manual), "```go\n"+code+"```\n") {
+		t.Error("docs/plugins.md has other code than example.go")
 	}
 }

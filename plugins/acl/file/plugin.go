@@ -95,7 +95,7 @@ func (a *ACL) Start(_ context.Context, h plugin.Host) error {
 	}
 	a.watcher = textfile.Watch(f, func() {
 		if err := a.Reload(context.Background()); err != nil {
-			a.log.Error("the file of rules cannot be used; the rules of before stay", "plugin", Name, "err", err)
+			a.log.Error("the file of rules cannot be used; the rules of before stay", "err", err)
 		}
 	})
 	return nil
@@ -129,10 +129,10 @@ func (a *ACL) load() (*textfile.File, error) {
 		return nil, err
 	}
 	if f.WritableByOthers() {
-		a.log.Warn("every user of this computer can change the file of rules; run chmod o-w on it", "plugin", Name, "file", f.Path)
+		a.log.Warn("every user of this computer can change the file of rules; run chmod o-w on it", "file", f.Path)
 	}
 	if r.count == 0 {
-		a.log.Warn("the file has no rules, so everything is denied", "plugin", Name, "file", f.Path)
+		a.log.Warn("the file has no rules, so everything is denied", "file", f.Path)
 	}
 	r.decided = newDecisions()
 	a.rules.Store(r)

@@ -114,7 +114,7 @@ func (a *Auth) Start(_ context.Context, h plugin.Host) error {
 	}
 	a.watcher = textfile.Watch(f, func() {
 		if err := a.Reload(context.Background()); err != nil {
-			a.log.Error("the users file cannot be used; the users of before stay", "plugin", Name, "err", err)
+			a.log.Error("the users file cannot be used; the users of before stay", "err", err)
 		}
 	})
 	return nil
@@ -148,14 +148,14 @@ func (a *Auth) load() (*textfile.File, error) {
 		return nil, err
 	}
 	if f.ReadableByOthers() || f.WritableByOthers() {
-		a.log.Warn("every user of this computer can read the users file; run chmod 600 on it", "plugin", Name, "file", f.Path)
+		a.log.Warn("every user of this computer can read the users file; run chmod 600 on it", "file", f.Path)
 	}
 	if u.weak > 0 {
 		a.log.Warn("some passwords are hashed by a scheme or at a cost that is quick to guess; set them again with `noctule user passwd`",
-			"plugin", Name, "file", f.Path, "users", u.weak)
+			"file", f.Path, "users", u.weak)
 	}
 	if len(u.list) == 0 {
-		a.log.Warn("the users file has no users, so nobody can log in by it", "plugin", Name, "file", f.Path)
+		a.log.Warn("the users file has no users, so nobody can log in by it", "file", f.Path)
 	}
 	a.users.Store(u)
 	return f, nil

@@ -91,7 +91,7 @@ func (a *Auth) Start(_ context.Context, h plugin.Host) error {
 	}
 	a.watcher = textfile.Watch(f, func() {
 		if err := a.Reload(context.Background()); err != nil {
-			a.log.Error("the credentials file cannot be used; the credentials of before stay", "plugin", a.name, "err", err)
+			a.log.Error("the credentials file cannot be used; the credentials of before stay", "err", err)
 		}
 	})
 	return nil
@@ -125,11 +125,11 @@ func (a *Auth) load() (*textfile.File, error) {
 		return nil, err
 	}
 	if f.ReadableByOthers() || f.WritableByOthers() {
-		a.log.Warn("every user of this computer can read the credentials file; run chmod 600 on it", "plugin", a.name, "file", f.Path)
+		a.log.Warn("every user of this computer can read the credentials file; run chmod 600 on it", "file", f.Path)
 	}
 	if len(c.of[a.method].list) == 0 {
 		a.log.Warn("the credentials file has nobody for this method, so nobody can log in by it",
-			"plugin", a.name, "file", f.Path, "method", a.Method())
+			"file", f.Path, "method", a.Method())
 	}
 	a.users.Store(c)
 	return f, nil

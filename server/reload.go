@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +20,14 @@ func (s *Server) TryReload() {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
 		defer cancel()
-		if err := s.Reload(ctx); err != nil {
+		err := s.Reload(ctx)
+		if ms, ok := errors.AsType[config.Mistakes](err); ok {
+			for _, m := range ms {
+				s.log.Error("the reload changed nothing: a mistake in the configuration", "err", m)
+			}
+			return
+		}
+		if err != nil {
 			s.log.Error("the reload changed nothing", "err", err)
 		}
 	}()

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +70,11 @@ type Server struct {
 // the service manager has been told why.
 func New(o Options) (*Server, error) {
 	if o.Config == nil {
-		o.Config = config.Default()
+		c, err := config.Load(config.Input{})
+		if err != nil {
+			return nil, err
+		}
+		o.Config = c
 	}
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
@@ -146,6 +151,9 @@ func (s *Server) closeAll() {
 	s.certs.close()
 }
 
+// lingerTimeout is how long connections may take to close once their clients have left or were cut off.
+const lingerTimeout = 2 * time.Second
+
 // Serve accepts clients until ctx ends, then says good-bye to them within shutdown.timeout and returns. Its error is nil
 // where all ended in order. It may be called once.
 func (s *Server) Serve(ctx context.Context) error {
@@ -199,21 +207,31 @@ func (s *Server) shutdown(ctx context.Context) error {
 	for _, k := range s.sockets {
 		k.Close() // the transport closes it too
 	}
-	began := time.Now()
 	s.certs.close()
+	began := time.Now()
+	drained := s.broker.Drain(ctx)
+	lingering, done := context.WithTimeout(context.WithoutCancel(ctx), lingerTimeout)
+	s.transport.Shutdown(lingering) //nolint:errcheck // those that are still there have all that we had for them
+	done()
 	err := s.broker.Shutdown(ctx)
-	if terr := s.transport.Close(); terr != nil && err == nil {
-		err = terr
+	if errors.Is(drained, context.DeadlineExceeded) { // that is what the time-out is for
+		s.log.Warn("clients were cut off after shutdown.timeout", "timeout", timeout)
+		err = without(err, drained)
 	}
 	if s.admin != nil {
-		s.admin.Close()
-	}
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("clients were cut off after shutdown.timeout", "timeout", timeout)
-		err = nil // that is what the time-out is for
+		s.admin.Close() // requests under way are lost
 	}
 	s.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
 	return err
+}
+
+// without is what is left of joined errors after one is taken out.
+func without(err, one error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	return errors.Join(slices.DeleteFunc(slices.Clone(joined.Unwrap()), func(e error) bool { return e == one })...)
 }
 
 // Config is the configuration in force; it must not be changed.
@@ -273,6 +291,9 @@ func (s *Server) say() {
 		fmt.Fprintln(w, "  admin    off")
 	}
 	fmt.Fprintln(w, "  data     in memory in this version: nothing survives a restart")
+	if s.config.Data != "" {
+		fmt.Fprintf(w, "  warning  the data directory %q is not used in this version\n", s.config.Data)
+	}
 	for _, warning := range s.config.Warnings() {
 		fmt.Fprintf(w, "  warning  %s\n", warning)
 	}

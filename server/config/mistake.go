@@ -12,7 +12,7 @@ import (
 
 // A source is a text that options were read from.
 type source struct {
-	name  string // a file, a variable or a flag
+	name  string   // a file, a variable or a flag
 	lines []string // nil where a line says nothing to the one who wrote the value
 }
 

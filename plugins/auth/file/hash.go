@@ -41,8 +41,9 @@ const (
 	argonLanes       = 1
 	pbkdf2Iterations = 210_000
 
-	saltBytes = 16
-	hashBytes = 32
+	saltBytes          = 16
+	mosquittoSaltBytes = 12 // of $6$ and $7$: Mosquitto 2.0 takes no other length
+	hashBytes          = 32
 )
 
 // Limits of what a file may ask for, so that one line cannot stop the broker.
@@ -70,15 +71,16 @@ func (h *Hash) Scheme() Scheme { return h.scheme }
 
 // NewHash hashes a password with a new salt, at today's cost.
 func NewHash(s Scheme, password []byte) (*Hash, error) {
-	h := &Hash{scheme: s, salt: make([]byte, saltBytes), sum: make([]byte, hashBytes)}
-	rand.Read(h.salt) // never fails
+	h := &Hash{scheme: s}
 	switch s {
 	case Argon2id:
+		h.salt, h.sum = randomBytes(saltBytes), make([]byte, hashBytes)
 		h.memory, h.iterations, h.lanes = argonMemory, argonPasses, argonLanes
 	case PBKDF2SHA512:
-		h.iterations, h.sum = pbkdf2Iterations, make([]byte, sha512.Size)
+		h.salt, h.sum = randomBytes(mosquittoSaltBytes), make([]byte, sha512.Size)
+		h.iterations = pbkdf2Iterations
 	case SaltedSHA512:
-		h.sum = make([]byte, sha512.Size)
+		h.salt, h.sum = randomBytes(mosquittoSaltBytes), make([]byte, sha512.Size)
 	default:
 		return nil, fmt.Errorf("passwords are not written as %v", s)
 	}
@@ -88,6 +90,12 @@ func NewHash(s Scheme, password []byte) (*Hash, error) {
 	}
 	h.sum = sum
 	return h, nil
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return b
 }
 
 // compute hashes a password with h's salt and cost. Not for bcrypt, which has its salt inside.

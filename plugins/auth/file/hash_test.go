@@ -110,6 +110,19 @@ func TestNewHashCost(t *testing.T) {
 	}
 }
 
+// Mosquitto 2.0 refuses hashes with salts of another length.
+func TestMosquittoTakesOurSalts(t *testing.T) {
+	for _, s := range []Scheme{PBKDF2SHA512, SaltedSHA512} {
+		h, err := NewHash(s, []byte("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(h.salt) != 12 || len(h.sum) != 64 {
+			t.Errorf("%v: salt of %d bytes, sum of %d", s, len(h.salt), len(h.sum))
+		}
+	}
+}
+
 func TestParseHashRefuses(t *testing.T) {
 	salt, sum := "c29tZXNhbHQ", "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
 	for _, s := range []string{

@@ -39,10 +39,10 @@ type Options struct {
 	// Require refuses clients that give no user name. Default false: the broker's policy for anonymous clients decides.
 	Require bool `yaml:"require"`
 	// UnknownUsers says what happens to names that the file does not have: "deny", the default, or "ignore", which
-	// lets the next authenticator decide.
+	// lets the next authenticator decide; the time taken then tells which names the file has.
 	UnknownUsers string `yaml:"unknown_users"`
 	// Parallel is how many passwords are hashed at once, 1 to 1024; others wait. A hash takes a core for about 25 ms and 19 MiB.
-	// Default: one for each core.
+	// Default: half of the cores, so that a storm of logins leaves the others to the messages.
 	Parallel int `yaml:"parallel"`
 }
 
@@ -52,7 +52,7 @@ func (o *Options) check() error {
 		o.Path = DefaultFile
 	}
 	if o.Parallel == 0 {
-		o.Parallel = runtime.GOMAXPROCS(0)
+		o.Parallel = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	if o.Parallel < 1 || o.Parallel > 1024 {
 		return fmt.Errorf("%s: parallel is %d; write 1 to 1024", Name, o.Parallel)

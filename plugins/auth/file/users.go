@@ -4,7 +4,6 @@
 package file
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -107,9 +106,3 @@ var nobody = &user{hash: &Hash{
 	scheme: Argon2id, memory: argonMemory, iterations: argonPasses, lanes: argonLanes,
 	salt: randomBytes(saltBytes), sum: randomBytes(hashBytes),
 }}
-
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b) // never fails
-	return b
-}

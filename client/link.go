@@ -45,7 +45,8 @@ type link struct {
 
 	reauth              chan error // waits for the end of a re-authentication
 	pinger              *time.Timer
-	pinged              time.Time // when PINGREQ was sent that has seen no answer; zero if there is none
+	pinged              time.Time // since when an answer to PINGREQ is awaited; zero if none is
+	pingHeld            bool      // that PINGREQ is not written yet
 	lastSent            time.Time
 	lastRead, lastWrote atomic.Int64 // unix nanoseconds
 	stalled             bool         // the reader waits for handlers
@@ -125,15 +126,23 @@ func (c *Client) write(l *link) {
 	defer close(l.written)
 	var mine transport.Out
 	var slices [][]byte
+	ping, began := false, time.Time{} // mine has a PINGREQ; when its writing began
 	for {
 		<-l.wake
 		for {
 			c.mu.Lock()
+			if ping {
+				l.pingHeld = false
+				if l.lastRead.Load() < began.UnixNano() { // else it may have been answered already
+					l.pinged = time.Now()
+				}
+			}
 			c.flush()
 			l.out.Take(&mine)
+			ping, began = l.pingHeld, time.Now()
 			last := l.closing
 			if mine.Len() > 0 {
-				l.lastSent = time.Now()
+				l.lastSent = began
 			}
 			c.mu.Unlock()
 			if mine.Len() == 0 {
@@ -254,10 +263,12 @@ func (c *Client) checkAlive(l *link) {
 	timeout := min(c.opt.PingTimeout, l.keepAlive)
 	if !l.pinged.IsZero() {
 		switch {
-		case heard.After(l.pinged):
+		case !heard.Before(l.pinged):
 			l.pinged = time.Time{}
-		case l.stalled, time.Unix(0, l.lastWrote.Load()).After(l.pinged):
-			l.pinged = now // the answer may be there and nobody reads, or the PINGREQ not be out yet
+		case l.stalled: // the answer may be there, but nobody reads
+			l.pinged = now
+		case l.pingHeld && time.Unix(0, l.lastWrote.Load()).After(l.pinged): // behind bytes that make their way
+			l.pinged = time.Unix(0, l.lastWrote.Load())
 		case now.Sub(l.pinged) >= timeout:
 			l.abort(ErrKeepAlive)
 			return
@@ -272,7 +283,7 @@ func (c *Client) checkAlive(l *link) {
 		if !l.closing { // nothing follows a DISCONNECT, but the server has to take it
 			l.send(pingreq{})
 		}
-		l.pinged = now
+		l.pinged, l.pingHeld = now, true
 	}
 	if !l.pinged.IsZero() {
 		due = l.pinged.Add(timeout)

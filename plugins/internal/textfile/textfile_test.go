@@ -108,7 +108,10 @@ func TestWriteFollowsLinks(t *testing.T) {
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
 	put(t, real, "old\n", 0o600)
 	if err := os.Symlink(real, link); err != nil {
-		t.Skip("no symbolic links here:", err)
+		if runtime.GOOS == "windows" {
+			return // there it is a privilege
+		}
+		t.Fatal(err)
 	}
 	if err := read(t, link).Write([]string{"new"}); err != nil {
 		t.Fatal(err)

@@ -40,8 +40,8 @@ var scenarios = []scenario{
 	{name: "single-q1", about: "the same at QoS 1", plan: pairs(200, 1, 64, 1)},
 	{name: "fanin-q1", about: "100 publishers to one subscriber, QoS 1, 64 B, 16 under way each",
 		plan: load.Plan{Shape: load.FanIn, Clients: 100, QoS: 1, Payload: 64, Window: 16}},
-	{name: "fanout-1k", about: "one publisher to 1 000 subscribers, QoS 0, 64 B, 16 under way",
-		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 16}},
+	{name: "fanout-1k", about: "one publisher to 1 000 subscribers, QoS 0, 64 B, in bursts of 16: the next when all have the last",
+		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 16, Burst: true}},
 	{name: "fanout-1k-w1", about: "the same with one message under way, so that nothing can be batched",
 		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 1}},
 	{name: "route-100k", about: "50 pairs, QoS 0, 64 B, 64 under way each, over 100 000 filters, a quarter each exact, with +, with #, with a leading +; one match each",
@@ -91,9 +91,15 @@ func (s *scenario) measure(ctx context.Context, p *peer, l launch, measured time
 	if err != nil {
 		return r, err
 	}
+	clients, err := load.NewIdle(pr.addr)
+	if err != nil {
+		pr.stop()
+		return r, err
+	}
+	defer clients.Close() // after the end of the broker, so that its heap profile shows them
 	defer pr.stop()
 	if s.idle {
-		err = r.takeIdle(ctx, pr, s.subs)
+		err = r.takeIdle(ctx, pr, clients, s.subs)
 	} else {
 		err = r.takeLoad(ctx, pr, s.plan, measured)
 	}
@@ -127,12 +133,7 @@ func (r *run) takeLoad(ctx context.Context, pr *process, plan load.Plan, measure
 }
 
 // takeIdle has clients connect and do nothing.
-func (r *run) takeIdle(ctx context.Context, pr *process, subscribe bool) error {
-	clients, err := load.NewIdle(pr.addr)
-	if err != nil {
-		return err
-	}
-	defer clients.Close()
+func (r *run) takeIdle(ctx context.Context, pr *process, clients *load.Idle, subscribe bool) error {
 	time.Sleep(settle)
 	base, _, err := pr.memory()
 	if err != nil {

@@ -17,6 +17,7 @@ type flow struct {
 	conn      *conn
 	qos       byte
 	window    uint64
+	burst     bool
 	receivers uint32   // of each message
 	topics    []string // taken in turn; all of one length
 
@@ -33,7 +34,7 @@ type flow struct {
 
 // newFlow makes a flow of messages with payload bytes of payload.
 func newFlow(number int, p *Plan, topics []string, receivers int) *flow {
-	f := &flow{number: number, qos: p.QoS, window: uint64(p.Window), receivers: uint32(receivers), topics: topics}
+	f := &flow{number: number, qos: p.QoS, window: uint64(p.Window), burst: p.Burst, receivers: uint32(receivers), topics: topics}
 	plain, _, _, _ := appendPublish(nil, topics[0], p.QoS, p.Payload)
 	if p.WebSocket {
 		f.packet = appendFrame(nil, len(plain))
@@ -92,7 +93,11 @@ func (f *flow) under() uint64 {
 
 // refill tops the window up.
 func (f *flow) refill() {
-	for n := f.under(); n < f.window; n++ {
+	n := f.under()
+	if f.burst && n > 0 {
+		return
+	}
+	for ; n < f.window; n++ {
 		if len(f.topics) > 1 {
 			copy(f.packet[f.topicAt:], f.topics[f.sent%uint64(len(f.topics))])
 		}

@@ -28,6 +28,7 @@ type Plan struct {
 	Payload   int  // bytes, at least 12
 	Window    int  // messages under way for each publisher
 	Filters   int  // of Routes, in all; at most 1 000 000
+	Burst     bool // top a window up only when all of it is done, so that batches do not depend on timing
 	WebSocket bool
 
 	WarmUp, Measured time.Duration

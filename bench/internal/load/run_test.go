@@ -51,6 +51,7 @@ func TestRunCountsWhatTheBrokerDelivers(t *testing.T) {
 		"WebSocket":      {Shape: Pairs, Clients: 3, QoS: 1, Payload: 200, Window: 8, WebSocket: true},
 		"fan-in":         {Shape: FanIn, Clients: 3, QoS: 1, Payload: stampSize, Window: 4},
 		"fan-out":        {Shape: FanOut, Clients: 20, Payload: 64, Window: 4},
+		"bursts":         {Shape: FanOut, Clients: 20, Payload: 64, Window: 4, Burst: true},
 		"routes":         {Shape: Routes, Clients: 2, Payload: 64, Window: 4, Filters: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,6 +115,19 @@ func TestRoutesGiveEachTopicNameOneFilter(t *testing.T) {
 				t.Errorf("client %d: topic name %q is empty, used before, or of another length", i, n)
 			}
 			seen[n] = true
+		}
+	}
+}
+
+func TestBurstWaitsForTheWholeWindow(t *testing.T) {
+	p := Plan{Shape: Pairs, Clients: 1, Payload: 64, Window: 4, Burst: true}
+	f := newFlow(0, &p, []string{"a"}, 1)
+	f.conn = &conn{engine: &engine{}}
+	for _, c := range []struct{ done, sent uint64 }{{0, 4}, {3, 4}, {4, 8}} {
+		f.done = c.done
+		f.refill()
+		if f.sent != c.sent {
+			t.Errorf("with %d done, %d are sent, want %d", c.done, f.sent, c.sent)
 		}
 	}
 }

@@ -24,9 +24,15 @@ type rereader struct {
 func (*rereader) Name() string                   { return "test.rereader" }
 func (r *rereader) Reload(context.Context) error { r.reloads++; return r.err }
 
-func TestReload(t *testing.T) {
-	counting := &rereader{}
+// counting is what the factory gives; a test that uses it makes a new one.
+var counting *rereader
+
+func init() {
 	plugin.Register("test.rereader", func(func(any) error) (plugin.Plugin, error) { return counting, nil })
+}
+
+func TestReload(t *testing.T) {
+	counting = &rereader{}
 	base := local + "plugins: [{name: test.rereader}]\n"
 	text := base
 	r := start(t, Options{

@@ -280,7 +280,7 @@ func (s *Server) alive(ctx context.Context) bool {
 
 // say tells the person who started the server what there is.
 func (s *Server) say() {
-	w := s.opts.Stderr
+	w, c := s.opts.Stderr, s.Config()
 	fmt.Fprintf(w, "noctule %s\n", s.opts.Version)
 	for _, k := range s.sockets {
 		fmt.Fprintf(w, "  clients  %s%s\n", k.url(), k.speaks())
@@ -291,10 +291,10 @@ func (s *Server) say() {
 		fmt.Fprintln(w, "  admin    off")
 	}
 	fmt.Fprintln(w, "  data     in memory in this version: nothing survives a restart")
-	if s.config.Data != "" {
-		fmt.Fprintf(w, "  warning  the data directory %q is not used in this version\n", s.config.Data)
+	if c.Data != "" {
+		fmt.Fprintf(w, "  warning  the data directory %q is not used in this version\n", c.Data)
 	}
-	for _, warning := range s.config.Warnings() {
+	for _, warning := range c.Warnings() {
 		fmt.Fprintf(w, "  warning  %s\n", warning)
 	}
 }

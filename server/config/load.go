@@ -110,8 +110,8 @@ func readConfig(path string) ([]byte, error) {
 // environment applies the variables, in order of their names.
 func (d *decoder) environment(env map[string]string, l lookup) {
 	var names []string
-	for name := range env {
-		if strings.HasPrefix(name, EnvPrefix) {
+	for name, value := range env {
+		if strings.HasPrefix(name, EnvPrefix) && value != "" {
 			names = append(names, name)
 		}
 	}
@@ -122,7 +122,7 @@ func (d *decoder) environment(env map[string]string, l lookup) {
 }
 
 // variable applies one variable. One without two underscores may belong to somebody else (Kubernetes sets NOCTULE_PORT for a
-// service of that name) and is passed over where no option is called so.
+// service of that name) and is passed over where no option is called so. An empty one counts as not set.
 func (d *decoder) variable(name, value string, l lookup) {
 	option := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, EnvPrefix), "__", "."))
 	if tree.find(option) != nil {

@@ -52,7 +52,7 @@ func TestEnvironment(t *testing.T) {
 		"NOCTULE_LIMITS__MAX_SESSION_EXPIRY=2w", "NOCTULE_ADMIN__HOSTS=[a.example, b.example]",
 		"NOCTULE_LISTENERS=[{name: one, address: \"127.0.0.1:1\"}, {name: two, address: \"127.0.0.1:2\"}]",
 		"NOCTULE_DATA=/d/${env:HOST}", "HOST=h1",
-		"NOCTULE_PORT=tcp://10.0.0.1:1883", "NOCTULE_SERVICE_HOST=10.0.0.1", "NOCTULE_PORT_1883_TCP_ADDR=10.0.0.1", "NOCTULE_CONFIG=x",
+		"NOCTULE_PORT=tcp://10.0.0.1:1883", "NOCTULE_SERVICE_HOST=10.0.0.1", "NOCTULE_PORT_1883_TCP_ADDR=10.0.0.1", "NOCTULE_CONFIG=x", "NOCTULE_LOG__LEVEL=",
 	}})
 	if c.Limits.MaxPacket != 2<<20 || c.Policy.AllowAnonymous != broker.Nowhere || !c.Policy.ValidatePayload ||
 		c.Limits.MaxSessionExpiry != 14*24*time.Hour || len(c.Admin.Hosts) != 2 || c.Data != "/d/h1" {
@@ -72,7 +72,7 @@ func TestEnvironmentMistakes(t *testing.T) {
 		{"NOCTULE_LOG__LEVEL=loud", "$NOCTULE_LOG__LEVEL: log.level: \"loud\" is not known here"},
 		{"NOCTULE_LIMITS__MAX_PACKET=5", "$NOCTULE_LIMITS__MAX_PACKET: limits.max_packet: 5 has no unit"},
 		{"NOCTULE_LISTENERS=localhost:1883", "$NOCTULE_LISTENERS:1:1: listeners: a list of sections is wanted"},
-		{"NOCTULE_LISTENERS=", "$NOCTULE_LISTENERS: listeners: nobody can connect"},
+		{"NOCTULE_LISTENERS=[]", "$NOCTULE_LISTENERS:1:1: listeners: nobody can connect"},
 		{"NOCTULE_LISTENERS=[{adress: x}]", "$NOCTULE_LISTENERS:1:3: listeners[0].adress: unknown option; did you mean address?"},
 		{"NOCTULE_ADMIN__ADDRESS_FILE=/no/such", "$NOCTULE_ADMIN__ADDRESS_FILE: admin.address: open /no/such"},
 		{"NOCTULE_ADMIN__EXPOSE=1", "$NOCTULE_ADMIN__EXPOSE: admin.expose: \"1\" is neither true nor false"},

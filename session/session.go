@@ -26,7 +26,7 @@ type Sink interface {
 
 // RefSize is the payload size from which a payload is referenced instead of copied: below it the copy is cheaper
 // than one more slice in a writev.
-const RefSize = 4 << 10
+const RefSize = 16 << 10
 
 // Limits are what one side of a connection demands of the other.
 type Limits struct {

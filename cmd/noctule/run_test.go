@@ -31,7 +31,12 @@ type process struct {
 
 func runBroker(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command("noctule", args...), lines: make(chan string, 1000)}
+	return begin(t, exec.Command("noctule", args...))
+}
+
+func begin(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, lines: make(chan string, 1000)}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -164,5 +169,38 @@ func TestHangupReloads(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.ends(); code != 0 {
 		t.Errorf("got exit code %d:\n%s", code, p.seen.String())
+	}
+}
+
+// TestSocketActivation hands in a socket as systemd does: as descriptor 3, with its name.
+func TestSocketActivation(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	config := filepath.Join(t.TempDir(), "noctule.yaml")
+	for _, c := range []struct{ name, says string }{{"main", "clients +mqtt://" + l.Addr().String()}, {"other", "no listener has that name"}} {
+		text := "listeners: [{name: " + c.name + ", address: \"127.0.0.1:0\"}]\nadmin: {address: off}\n"
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// LISTEN_PID is the process's own, which only a shell can know beforehand.
+		cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=main exec noctule run -c "$0"`, config)
+		cmd.ExtraFiles = []*os.File{f}
+		p := begin(t, cmd)
+		p.said(c.says)
+		if c.name == "main" {
+			dialBroker(t, l.Addr().String()).Close()
+			p.signal(syscall.SIGTERM)
+		}
+		if code := p.ends(); (code == 0) != (c.name == "main") {
+			t.Errorf("%s: got exit code %d:\n%s", c.name, code, p.seen.String())
+		}
 	}
 }

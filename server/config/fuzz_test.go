@@ -21,7 +21,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := Load(Input{File: "f", Text: []byte(text)})
 		if err != nil {
-			lines := strings.Count(text, "\n") + 1
+			lines := len(newSource("", []byte(text)).lines)
 			for _, m := range err.(Mistakes) {
 				if m.Line < 0 || m.Line > lines+1 || m.Problem == "" {
 					t.Errorf("%+v in %q", m, text)

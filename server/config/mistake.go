@@ -16,8 +16,11 @@ type source struct {
 	lines []string // nil where a line says nothing to the one who wrote the value
 }
 
+// lineEnds makes one kind of line end of the three that YAML knows.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 func newSource(name string, text []byte) *source {
-	return &source{name: name, lines: strings.Split(string(text), "\n")}
+	return &source{name: name, lines: strings.Split(lineEnds.Replace(string(text)), "\n")}
 }
 
 // A place is where something was written. The zero value is the defaults.
@@ -122,7 +125,7 @@ func words(s string) string {
 
 // snippet shows a line with a caret under the column.
 func snippet(p place) string {
-	line := words(strings.TrimRight(p.src.lines[p.line-1], "\r"))
+	line := words(p.src.lines[p.line-1])
 	runes := []rune(line)
 	if len(runes) > widest {
 		runes = append(runes[:widest], '…')

@@ -201,7 +201,7 @@ func (c *connection) claimDone(cl *store.Claim, err error, wills []store.DueWill
 	c.sh.b.fireWills(wills)
 	c.sh.b.freed(freed)
 	if err == nil && cl != nil {
-		c.kept = newKept(c.sh.b, cl)
+		c.kept = newKept(c.sh.b, cl, c.login.terms.Expiry)
 	}
 	switch {
 	case c.state != claiming: // closed meanwhile: what was claimed is handed back
@@ -223,9 +223,6 @@ func (c *connection) opened(cl *store.Claim) {
 	sh, l := c.sh, c.login
 	c.state = open
 	c.sess = session.New[tag](l.terms.Limits)
-	if c.kept != nil {
-		c.kept.expiry = l.terms.Expiry
-	}
 	if l.method != "" {
 		c.reauth = &reauth{method: l.method}
 	}

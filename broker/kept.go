@@ -50,8 +50,8 @@ const (
 	aheadBytes    = 256 << 10
 )
 
-func newKept(b *Broker, cl *store.Claim) *kept {
-	return &kept{owner: cl.Owner, queue: b.store.OpenQueue(cl.Owner), pos: make([]store.Position, b.store.Groups()),
+func newKept(b *Broker, cl *store.Claim, expiry uint32) *kept {
+	return &kept{owner: cl.Owner, expiry: expiry, queue: b.store.OpenQueue(cl.Owner), pos: make([]store.Position, b.store.Groups()),
 		window: cl.Session.Window}
 }
 

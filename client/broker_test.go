@@ -6,6 +6,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -24,7 +25,7 @@ import (
 func exercise(t *testing.T, o client.Options, size int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	o.ClientID, o.SessionExpiry = "exercise-"+o.Version.String(), time.Hour
+	o.ClientID, o.SessionExpiry = "c-"+rand.Text()[:10], time.Hour // 3.1 takes 23 characters
 	o.TopicAliasesIn, o.TopicAliasesOut = 10, 10
 	fresh := o
 	fresh.CleanStart = o.Version == mqtt.V5 // before, its session would end with the connection
@@ -94,7 +95,7 @@ func exercise(t *testing.T, o client.Options, size int) {
 	}
 
 	// Retained, with properties.
-	c2 := dial(t, ctx, func() client.Options { o := fresh; o.ClientID += "-2"; return o }())
+	c2 := dial(t, ctx, func() client.Options { o := fresh; o.ClientID += "-2"; o.CleanStart, o.SessionExpiry = true, 0; return o }())
 	if err := c2.Publish(ctx, client.Message{Topic: "kept/1", Payload: []byte("r"), Retain: true, QoS: 1, ContentType: "text/plain",
 		User: []client.UserProperty{{Name: "k", Value: "v"}}}); err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func (r *run) line() string {
 		return head + fmt.Sprintf("%8.2f us/msg %9.0f msg/s  generator %.2f us/msg%s", r.CPUPerMsg, r.MessageRate, r.GenPerMsg, marks([]run{*r}))
 	}
 	for _, s := range r.Idle {
-		head += fmt.Sprintf("%6d connections: %.0f B, %.1f us each", s.Connections, s.BytesPerConn, s.CPUPerConnect)
+		head += fmt.Sprintf("  %d connections: %.0f B, %.1f us each", s.Connections, s.BytesPerConn, s.CPUPerConnect)
 	}
 	return head
 }

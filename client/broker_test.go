@@ -95,7 +95,12 @@ func exercise(t *testing.T, o client.Options, size int) {
 	}
 
 	// Retained, with properties.
-	c2 := dial(t, ctx, func() client.Options { o := fresh; o.ClientID += "-2"; o.CleanStart, o.SessionExpiry = true, 0; return o }())
+	c2 := dial(t, ctx, func() client.Options {
+		o := fresh
+		o.ClientID += "-2"
+		o.CleanStart, o.SessionExpiry = true, 0
+		return o
+	}())
 	if err := c2.Publish(ctx, client.Message{Topic: "kept/1", Payload: []byte("r"), Retain: true, QoS: 1, ContentType: "text/plain",
 		User: []client.UserProperty{{Name: "k", Value: "v"}}}); err != nil {
 		t.Fatal(err)

@@ -266,12 +266,17 @@ func (c *Client) startSession(l *link) {
 	lost := c.resend
 	c.resend, c.next, c.inflight = nil, 1, 0
 	for _, e := range slices.Backward(lost) {
-		if e.State == session.Sent {
-			c.queue.pushFront(e.Tag) // the server has never heard of it
+		if hadPubrec(&e) {
+			c.abandon(e.Tag, nil)
 		} else {
-			c.abandon(e.Tag, nil) // it had PUBREC
+			c.queue.pushFront(e.Tag) // whether the server had it went with the session
 		}
 	}
+}
+
+// hadPubrec reports whether the server has taken the message over.
+func hadPubrec(e *session.Inflight[*outgoing]) bool {
+	return e.State == session.Received || e.State == session.Released
 }
 
 // stopSession keeps what a lost connection leaves, for the next one.
@@ -279,7 +284,11 @@ func (c *Client) stopSession() {
 	left := c.resend
 	c.resend = nil
 	for e := range c.sess.Out.Window {
-		c.resend = append(c.resend, *e)
+		kept := *e
+		if !hadPubrec(e) {
+			kept.State = session.Sent
+		}
+		c.resend = append(c.resend, kept)
 	}
 	c.resend = append(c.resend, left...)
 	c.next = c.sess.Out.NextID()

@@ -18,7 +18,7 @@ var errTooManyProperties = errors.New("too many user properties")
 func (c *connection) authenticate() {
 	b, l := c.sh.b, c.login
 	switch {
-	case l.method != "":
+	case l.enhanced:
 		x := b.hooks.enhanced[l.method]
 		if x == nil { // [MQTT-4.12.0-1]
 			c.refuse(plugin.AuthenticationMethod, mqtt.BadAuthenticationMethod, "unknown authentication method")
@@ -161,6 +161,11 @@ type exchangeStep struct {
 	id       plugin.Identity
 }
 
+// refused says that the exchange has ended badly: it ends well only by a clear Allow.
+func (s *exchangeStep) refused() bool {
+	return s.d.Verdict == plugin.Deny || s.done && s.d.Verdict != plugin.Allow
+}
+
 func (b *Broker) exchangeStep(ctx context.Context, x plugin.EnhancedAuthenticator, ex plugin.Exchange, client *plugin.Client, data []byte) (s exchangeStep) {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
 	defer cancel()
@@ -186,7 +191,7 @@ func (b *Broker) exchangeStep(ctx context.Context, x plugin.EnhancedAuthenticato
 // exchanged goes on after a step at CONNECT.
 func (c *connection) exchanged(s exchangeStep) {
 	switch {
-	case s.d.Verdict == plugin.Deny: // [MQTT-4.12.0-4]
+	case s.refused(): // [MQTT-4.12.0-4]
 		code := s.d.Code
 		if code == 0 {
 			code = mqtt.NotAuthorized
@@ -254,7 +259,7 @@ func (c *connection) receiveAuth(h mqtt.Header, body []byte) error {
 // reauthenticated goes on after a step of a re-authentication; refusal ends the connection [MQTT-4.12.1-2].
 func (c *connection) reauthenticated(s exchangeStep) {
 	switch {
-	case s.d.Verdict == plugin.Deny || s.done && s.id.Username != "" && s.id.Username != c.client.Username:
+	case s.refused() || s.done && s.id.Username != "" && s.id.Username != c.client.Username:
 		c.closeWith(plugin.ReauthenticationFailed, mqtt.NotAuthorized, "")
 	case s.done:
 		c.reauth.exchange, c.reauth.running = nil, false

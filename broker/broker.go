@@ -59,6 +59,9 @@ type Broker struct {
 func New(o Options) (*Broker, error) {
 	o.setDefaults()
 	b := &Broker{opts: o, log: o.Logger, seed: maphash.MakeSeed(), started: o.Now()}
+	if err := b.hooks.add(o.Plugins); err != nil {
+		return nil, err
+	}
 	if o.Store == nil {
 		b.store = store.NewMemory(store.Options{Limits: DefaultStoreLimits()})
 	} else {
@@ -78,9 +81,6 @@ func New(o Options) (*Broker, error) {
 		b.shards = append(b.shards, newShard(b, b.loops.Loop(i)))
 	}
 	b.sys = newSysTopics(b)
-	if err := b.hooks.add(o.Plugins); err != nil {
-		return nil, err
-	}
 	b.events = newEvents(o.Plugins, o.ObserverQueue, b)
 	b.viewSuffices = len(b.hooks.publishers) == 0 && !b.events.wanted[messageReceived] && !b.events.wanted[messageDelivered]
 	b.deliverHooks = len(b.hooks.receivers)+len(b.hooks.deliverers) > 0

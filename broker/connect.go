@@ -20,7 +20,8 @@ type login struct {
 	terms    session.Terms
 	clean    bool
 	assigned string
-	method   string // authentication method, "" = none
+	enhanced bool   // an authentication method was given
+	method   string // it
 	data     []byte // authentication data
 	exchange plugin.Exchange
 	waiting  bool // for the store
@@ -49,7 +50,7 @@ func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) err
 	info := c.tc.Info()
 	l := &login{terms: terms, clean: p.CleanStart}
 	l.HasUser, l.HasPass, l.Password = p.HasUsername, p.HasPassword, append([]byte(nil), p.Password...)
-	l.method, _ = p.Properties.String(mqtt.PropAuthenticationMethod)
+	l.method, l.enhanced = p.Properties.String(mqtt.PropAuthenticationMethod)
 	l.method = strings.Clone(l.method)
 	data, _ := p.Properties.Bytes(mqtt.PropAuthenticationData)
 	l.data = append([]byte(nil), data...)
@@ -103,11 +104,6 @@ func (c *connection) willDecided(d plugin.Decision) {
 }
 
 func (c *connection) goHome() {
-	limit := c.sh.b.config.Load().limits.MaxConnections
-	if n := c.sh.b.connected.Load(); limit > 0 && n >= int64(limit) {
-		c.refuse(plugin.TooManyConnections, mqtt.ServerBusy, "")
-		return
-	}
 	c.state = claiming
 	home := c.sh.b.home(c.client.ID)
 	if home == c.sh {
@@ -128,6 +124,7 @@ type arrival connection
 func (a *arrival) Run(*loop.Loop) {
 	c := (*connection)(a)
 	c.sh.link(c)
+	c.sh.armConnectTimeout(c)
 	if c.state != claiming {
 		c.finish()
 		return
@@ -142,6 +139,11 @@ func (sh *shard) arrive(c *connection) {
 		return
 	}
 	id := sh.identities[c.client.ID]
+	limit := sh.b.config.Load().limits.MaxConnections
+	if id == nil && limit > 0 && sh.b.connected.Load() >= int64(limit) { // a takeover is welcome all the same
+		c.refuse(plugin.TooManyConnections, mqtt.ServerBusy, "")
+		return
+	}
 	if id == nil {
 		sh.identities[c.client.ID] = &identity{holder: c}
 		c.claim()
@@ -221,9 +223,15 @@ func (c *connection) claimDone(cl *store.Claim, err error, wills []store.DueWill
 // opened makes the session and answers CONNACK; what was stored goes on from there.
 func (c *connection) opened(cl *store.Claim) {
 	sh, l := c.sh, c.login
+	present := cl != nil && cl.Present
+	connack := c.connack(present)
+	if limit := l.terms.Limits.MaxPacket; limit != 0 && len(connack) > int(limit) {
+		c.refuse(plugin.ReceiverTooSmall, mqtt.PacketTooLarge, "Maximum Packet Size is below that of CONNACK")
+		return
+	}
 	c.state = open
 	c.sess = session.New[tag](l.terms.Limits)
-	if l.method != "" {
+	if l.enhanced {
 		c.reauth = &reauth{method: l.method}
 	}
 	b := sh.b
@@ -232,8 +240,7 @@ func (c *connection) opened(cl *store.Claim) {
 	}
 	sh.tally.connected.Add(1)
 	sh.tally.add(ConnectsGranted, 1)
-	present := cl != nil && cl.Present
-	c.writeConnack(present)
+	c.write(connack)
 	c.startKeepAlive(l.terms.KeepAlive)
 	b.events.opened(c, present)
 	if cl != nil {
@@ -256,7 +263,8 @@ func (c *connection) startKeepAlive(interval uint16) {
 	c.sh.loop.At(&c.timer, c.sh.loop.Now()+c.keepAlive, (*keepAliveTimeout)(c))
 }
 
-func (c *connection) writeConnack(present bool) {
+// connack encodes the CONNACK that grants.
+func (c *connection) connack(present bool) []byte {
 	l := c.login
 	p := mqtt.Connack{SessionPresent: present, Code: mqtt.Success}
 	if c.version == mqtt.V5 {
@@ -266,14 +274,14 @@ func (c *connection) writeConnack(present bool) {
 			p.Properties = mqtt.AppendPropString(p.Properties, mqtt.PropResponseInformation,
 				strings.ReplaceAll(info, "%c", c.client.ID))
 		}
-		if l.method != "" {
+		if l.enhanced {
 			p.Properties = mqtt.AppendPropString(p.Properties, mqtt.PropAuthenticationMethod, l.method)
 			if len(l.data) > 0 {
 				p.Properties = mqtt.AppendPropBytes(p.Properties, mqtt.PropAuthenticationData, l.data)
 			}
 		}
 	}
-	c.write(p.Append(nil, c.version))
+	return p.Append(nil, c.version)
 }
 
 // refuse ends a connection that was not granted, with a CONNACK where the version is known [MQTT-3.1.4-2].
@@ -310,18 +318,23 @@ func privateRefusal(cause plugin.Cause) bool {
 	return cause == plugin.BadCredentials || cause == plugin.AuthenticatorFailed || cause == plugin.SessionOwner
 }
 
+// maxPacket is the client's Maximum Packet Size, 0 if it has none or is not known.
+func (c *connection) maxPacket() int {
+	switch {
+	case c.sess != nil:
+		return int(c.sess.Limits().MaxPacket)
+	case c.login != nil:
+		return int(c.login.terms.Limits.MaxPacket)
+	}
+	return 0
+}
+
 // reason gives a Reason String property that keeps the packet within the client's Maximum Packet Size [MQTT-3.2.2-19].
 func (c *connection) reason(detail string, packet []byte) mqtt.Properties {
 	if len(detail) > 200 {
 		detail = strings.ToValidUTF8(detail[:200], "")
 	}
-	limit := 0
-	switch {
-	case c.sess != nil:
-		limit = int(c.sess.Limits().MaxPacket)
-	case c.login != nil:
-		limit = int(c.login.terms.Limits.MaxPacket)
-	}
+	limit := c.maxPacket()
 	if limit != 0 && len(packet)+len(detail)+8 > limit {
 		return nil
 	}

@@ -75,6 +75,7 @@ type connection struct {
 	leaving   bool
 	problem   bool // reason strings are welcome
 	opening   bool // in shard.wins
+	looking   bool // a look after the next flush is due
 	willed    bool // the end calls for the will
 	unplugged bool // the transport is done with it
 }
@@ -104,6 +105,9 @@ func (c *connection) resume(h hold) {
 	}
 	c.hold &^= h
 	if c.hold == 0 && c.state != gone {
+		if c.keepAlive != 0 && c.state == open {
+			c.timer.Extend(c.sh.loop.Now() + c.keepAlive)
+		}
 		c.tc.Resume()
 	}
 }
@@ -249,12 +253,22 @@ func causeOf(code mqtt.ReasonCode) plugin.Cause {
 	return plugin.ProtocolError
 }
 
-// write queues a whole packet.
+// write queues a whole packet. One above the client's Maximum Packet Size is not sent [MQTT-3.1.2-24]; as it cannot go on without
+// it, the connection ends.
 func (c *connection) write(b []byte) {
+	if limit := c.maxPacket(); limit != 0 && len(b) > limit {
+		if c.state < ending {
+			c.close(plugin.ReceiverTooSmall, "Maximum Packet Size is below that of a packet that is due")
+		}
+		return
+	}
 	c.sh.tally.add(PacketsSent, 1)
 	c.sh.tally.add(BytesSent, len(b))
 	c.tc.Out().Append(b)
 	c.tc.Dirty()
+	if c.state == open {
+		c.checkOut()
+	}
 }
 
 // sink counts what a session writes.
@@ -279,12 +293,7 @@ func (c *connection) checkOut() {
 		return
 	}
 	c.stop(holdOut)
-	// If the coming flush can write it all, nothing blocks and Drained does not come.
-	c.sh.loop.Defer(loop.Func(func(*loop.Loop) {
-		if c.state == open && c.tc.Out().Len() == 0 {
-			c.Drained()
-		}
-	}))
+	c.lookAgain()
 }
 
 // connectTimeout ends a connection that was not granted in time.
@@ -302,7 +311,11 @@ type keepAliveTimeout connection
 
 func (t *keepAliveTimeout) Run(*loop.Loop) {
 	c := (*connection)(t)
-	if c.state == open {
+	switch {
+	case c.state != open:
+	case c.hold&^holdOut != 0: // it is us who do not listen
+		c.sh.loop.At(&c.timer, c.sh.loop.Now()+c.keepAlive, t)
+	default:
 		c.closeWith(plugin.KeepAliveTimeout, mqtt.KeepAliveTimeout, "")
 	}
 }

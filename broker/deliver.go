@@ -4,6 +4,7 @@
 package broker
 
 import (
+	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/session"
@@ -27,10 +28,14 @@ func (sh *shard) deliver(s *subscriber, f *fanout) {
 	}
 	q := min(s.qos, f.qos)
 	if q > 0 && c.kept != nil {
-		if f.committed {
+		switch {
+		case f.committed:
 			c.pushed(s, q, f)
+			return
+		case f.stored:
+			return // the store brings it
 		}
-		return // the store brings it
+		q = 0 // the store does not know the subscription so far, nor does the client know that it was granted
 	}
 	if f.committed {
 		return // it came the first way
@@ -47,8 +52,7 @@ func (sh *shard) deliver(s *subscriber, f *fanout) {
 func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 	sh, b := c.sh, c.sh.b
 	out := c.tc.Out()
-	if out.Len() > b.config.Load().limits.MaxOutBytes {
-		sh.drop(c.client.ID, f.m, plugin.ReceiverSlow)
+	if c.tooSlow(f.m) {
 		return
 	}
 	l := c.sess.Limits()
@@ -85,8 +89,17 @@ func (sh *shard) sent(c *connection, m *mqtt.Message, size, payload int) {
 	}
 }
 
+// tooSlow drops a message of QoS 0 for a client that does not take what it is sent.
+func (c *connection) tooSlow(m *mqtt.Message) bool {
+	if c.tc.Out().Len() <= c.sh.b.config.Load().limits.MaxOutBytes {
+		return false
+	}
+	c.sh.drop(c.client.ID, m, plugin.ReceiverSlow)
+	return true
+}
+
 func (c *connection) sendQoS0(d *session.Delivery[tag]) {
-	if !c.passHooks(d) {
+	if c.tooSlow(d.Message) || !c.passHooks(d) {
 		return
 	}
 	before := c.tc.Out().Len()
@@ -122,8 +135,26 @@ func (c *connection) passHooks(d *session.Delivery[tag]) bool {
 }
 
 // room says whether a delivery of QoS 1 or 2 may be sent now: the window has room, and the client reads what it gets.
-func (c *connection) room() bool {
-	return c.sess.Out.Free() > 0 && c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2
+func (c *connection) room() bool { return c.sess.Out.Free() > 0 && c.outRoom() }
+
+// outRoom says that the client reads what it gets.
+func (c *connection) outRoom() bool {
+	return c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2
+}
+
+// lookAgain pumps after the next flush. Where that can write all at once, nothing blocks and Drained does not come.
+func (c *connection) lookAgain() {
+	if c.looking || c.state != open || c.tc.Out().Len() == 0 {
+		return
+	}
+	c.looking = true
+	c.sh.loop.Defer(loop.Func(func(*loop.Loop) {
+		c.looking = false
+		if c.state == open && c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2 {
+			c.resume(holdOut)
+			c.pump()
+		}
+	}))
 }
 
 // offer sends a delivery of QoS 1 or 2, or queues it. What a session without a store cannot take is dropped and counted.
@@ -133,6 +164,11 @@ func (c *connection) offer(d session.Delivery[tag]) {
 		return
 	}
 	l := &c.sh.b.config.Load().limits
+	c.lookAgain()
+	if c.kept != nil && d.Tag.ref != (storeRef{}) {
+		c.pushQueue(d) // it is in the store: what is read ahead has a bound of its own
+		return
+	}
 	if c.queue.Len() >= l.MaxQueueMessages || c.queue.Bytes()+d.Message.Size() > c.sh.b.queueBudget(l) {
 		c.giveUp(&d, plugin.QueueFull)
 		return
@@ -249,6 +285,9 @@ func (c *connection) pump() {
 	if c.state != open {
 		return
 	}
+	if c.kept != nil {
+		c.resendMore()
+	}
 	for c.queue.Len() > 0 && c.room() {
 		d, _ := c.popQueue()
 		c.send(d)
@@ -267,5 +306,8 @@ func (c *connection) pump() {
 		m := c.full[0]
 		c.full = c.full[1:]
 		m.roomAgain(c.sh)
+	}
+	if c.queue.Len()+len(c.streams)+len(c.full) > 0 || c.kept != nil && c.kept.behind {
+		c.lookAgain()
 	}
 }

@@ -25,6 +25,7 @@ type subscriber struct {
 	ids     []uint32
 	filter  string // as matched, without $share and share name
 	whole   string // with them
+	streams int    // of retained messages, under way or waiting
 }
 
 // sliceSize is how many deliveries a loop makes for one message before it looks after others.
@@ -89,6 +90,9 @@ func (sh *shard) spread(f *fanout, c *connection) {
 	if n := ms.Count(sh.n); n > 0 {
 		if n > sliceSize || !sh.fans.idle() {
 			sh.fans.add(f.forOwner(sh, ms, sh.n))
+			if c != nil && sh.handed.Load() > int64(sh.b.config.Load().limits.MaxHandover) {
+				sh.stall(c, sh)
+			}
 			return
 		}
 		f.sh = sh

@@ -67,17 +67,24 @@ func (c *connection) restore(s *store.Session) {
 	}
 	c.kept.window = nil
 	c.sess.Out.Resume(window, s.NextID)
-	w, before := c.tc.Out(), c.tc.Out().Len()
-	c.sess.Resend(c.sh.loop.Now(), w, func(e session.Inflight[tag]) {
-		c.sh.drop(c.client.ID, e.Message, plugin.ReceiverTooSmall)
-		c.settle(&e)
-	})
-	if n := w.Len() - before; n > 0 {
-		c.sh.tally.add(PacketsSent, len(window))
-		c.sh.tally.add(BytesSent, n)
-		c.tc.Dirty()
-	}
+	w := c.sink()
+	c.flushed(w, c.sess.Resend(c.sh.loop.Now(), w.out, c.outRoom, c.tooLargeAgain))
 	c.kept.behind = true
+}
+
+// tooLargeAgain ends a delivery that this connection of the client does not take.
+func (c *connection) tooLargeAgain(e session.Inflight[tag]) {
+	c.sh.drop(c.client.ID, e.Message, plugin.ReceiverTooSmall)
+	c.settle(&e)
+}
+
+// resendMore goes on with what the Receive Maximum of a resumed session has left out.
+func (c *connection) resendMore() {
+	w := c.sink()
+	if n := c.sess.ResendMore(c.sh.loop.Now(), w.out, c.outRoom, c.tooLargeAgain); n > 0 {
+		c.flushed(w, n)
+		c.lookAgain()
+	}
 }
 
 // liveInflight makes a window entry of a stored one.
@@ -102,8 +109,8 @@ func storedInflight(e *session.Inflight[tag]) store.Inflight {
 	s := store.Inflight{ID: e.ID, QoS: e.QoS, Retain: e.Retain, Identifiers: e.Identifiers, Ref: e.Tag.ref, Share: e.Tag.share}
 	if e.State == session.Received || e.State == session.Released {
 		s.State = store.Released
-	} else if e.Tag.ref == (storeRef{}) {
-		s.Message = e.Message
+	} else {
+		s.Message = e.Message // where its queue has gone with the subscription, it is kept all the same [MQTT-3.10.4-3]
 	}
 	return s
 }

@@ -191,7 +191,7 @@ func (c *connection) accepted(q mqtt.QoS, id uint16, code mqtt.ReasonCode) {
 	s := c.sink()
 	c.sess.In.Accepted(q, id, code, c.version, s.out)
 	c.flushed(s, 1)
-	if c.hold&holdPending != 0 && c.sess.In.Pending() < int(c.sess.Limits().OwnMaximum)/2 {
+	if c.hold&holdPending != 0 && c.sess.In.Pending() <= int(c.sess.Limits().OwnMaximum)/2 {
 		c.resume(holdPending)
 	}
 	c.leaveIfIdle()

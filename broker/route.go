@@ -30,6 +30,10 @@ func (sh *shard) routeView(c *connection, p *mqtt.Publish) {
 	}
 	f := sh.fan()
 	f.topic, f.payload, f.props, f.from, f.now = p.Topic, p.Payload, p.Properties, c.client.ID, sh.loop.Now()
+	if p.Properties.Has(mqtt.PropTopicAlias) { // it belongs to the publisher's connection
+		sh.props = p.Properties.Without(sh.props[:0], mqtt.PropTopicAlias)
+		f.props = sh.props
+	}
 	sh.spread(f, c)
 }
 

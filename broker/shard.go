@@ -37,6 +37,7 @@ type shard struct {
 	auth        mqtt.Auth
 	matches     topic.Matches[*subscriber]
 	access      plugin.Access
+	props       mqtt.Properties
 
 	fans fanQueue
 	acks ackBatch
@@ -66,16 +67,20 @@ func (sh *shard) accept(tc transport.Conn) *connection {
 	sh.alive.Add(1)
 	sh.link(c)
 	sh.tally.add(SocketsOpened, 1)
-	limit := sh.b.config.Load().limits.ConnectTimeout
-	opened := tc.Info().Opened
-	if opened == 0 {
-		opened = sh.loop.Now()
-	}
-	sh.loop.At(&c.timer, opened+int64(limit), (*connectTimeout)(c))
+	sh.armConnectTimeout(c)
 	if sh.draining {
 		c.refuse(plugin.ServerShuttingDown, mqtt.ServerShuttingDown, "")
 	}
 	return c
+}
+
+// armConnectTimeout bounds the way to a granted CONNECT, counted from when the socket was accepted.
+func (sh *shard) armConnectTimeout(c *connection) {
+	opened := c.tc.Info().Opened
+	if opened == 0 {
+		opened = sh.loop.Now()
+	}
+	sh.loop.At(&c.timer, opened+int64(sh.b.config.Load().limits.ConnectTimeout), (*connectTimeout)(c))
 }
 
 func (sh *shard) link(c *connection) {

@@ -40,6 +40,10 @@ func (c *connection) startStream(s *subscriber) {
 		c.sh.b.sys.deliver(c, s)
 		return
 	}
+	if s.streams == 2 {
+		return // the one that has not begun will bring it all
+	}
+	s.streams++
 	c.streams = append(c.streams, &stream{sub: s})
 	c.streams[0].next(c)
 }
@@ -115,6 +119,7 @@ func (c *connection) endStream(s *stream) {
 	for i, x := range c.streams {
 		if x == s {
 			c.streams = append(c.streams[:i], c.streams[i+1:]...)
+			s.sub.streams--
 			return
 		}
 	}

@@ -5,7 +5,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/noctule/noctule/loop"
@@ -33,14 +32,14 @@ func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) e
 	if p.Properties.CountUser() > cfg.limits.MaxUserProperties {
 		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "SUBSCRIBE", Err: errTooManyProperties}
 	}
-	if len(p.Subscriptions) > cfg.limits.MaxSubscriptions {
-		return &mqtt.Error{Code: mqtt.QuotaExceeded, Op: "SUBSCRIBE", Err: errors.New("more filters than subscriptions are allowed")}
-	}
 	identifier, _ := p.Properties.VarInt(mqtt.PropSubscriptionIdentifier)
-	n := len(p.Subscriptions)
+	n := min(len(p.Subscriptions), cfg.limits.MaxSubscriptions)
 	w := &subscribing{id: p.ID, subs: make([]plugin.Subscription, n), plain: make([]topic.Filter, n),
-		codes: make([]mqtt.ReasonCode, n), fresh: make([]bool, n)}
-	for i, s := range p.Subscriptions {
+		codes: make([]mqtt.ReasonCode, len(p.Subscriptions)), fresh: make([]bool, n)}
+	for i := range w.codes[n:] {
+		w.codes[n+i] = mqtt.QuotaExceeded
+	}
+	for i, s := range p.Subscriptions[:n] {
 		w.subs[i] = plugin.Subscription{Filter: string(s.Filter), QoS: s.QoS, NoLocal: s.NoLocal,
 			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: identifier}
 		w.plain[i], w.codes[i] = c.checkFilter(&w.subs[i], &cfg.limits)

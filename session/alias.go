@@ -5,6 +5,7 @@ package session
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/noctule/noctule/mqtt"
 )
@@ -59,7 +60,7 @@ func (a *aliasesOut) use(topic string) (alias uint16, known bool) {
 		a.topics = make(map[string]uint16)
 	}
 	alias = uint16(len(a.topics) + 1)
-	a.topics[topic] = alias
+	a.topics[strings.Clone(topic)] = alias // a message's topic shares its memory with the payload
 	return alias, false
 }
 

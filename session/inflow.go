@@ -22,6 +22,7 @@ type Inflow struct {
 	max    int
 	strict bool // 5.0: beyond max is a violation; before 5.0 no peer knows a maximum
 	held   idSet
+	old    idSet // of held: taken on an earlier connection, so they do not count against the quota of this one
 	taking idSet // PUBLISH came, our acceptance is pending
 	ones   int   // QoS 1 messages whose acceptance is pending
 }
@@ -32,6 +33,7 @@ func (f *Inflow) init(max int, strict bool) { f.max, f.strict = max, strict }
 func (f *Inflow) Resume(held []uint16) {
 	for _, id := range held {
 		f.held.add(id)
+		f.old.add(id)
 	}
 }
 
@@ -48,6 +50,7 @@ const (
 func (f *Inflow) Begin(q mqtt.QoS, id uint16) (Arrival, *mqtt.Error) {
 	if q == 2 {
 		if f.held.has(id) {
+			f.old.remove(id) // sent again on this connection
 			return Repeat, nil
 		}
 		if f.taking.has(id) {
@@ -67,7 +70,7 @@ func (f *Inflow) Begin(q mqtt.QoS, id uint16) (Arrival, *mqtt.Error) {
 }
 
 // Len is the number of messages that count against Receive Maximum.
-func (f *Inflow) Len() int { return f.held.n + f.taking.n + f.ones }
+func (f *Inflow) Len() int { return f.held.n - f.old.n + f.taking.n + f.ones }
 
 // Pending is the number of messages whose acceptance is pending.
 func (f *Inflow) Pending() int { return f.taking.n + f.ones }
@@ -102,7 +105,10 @@ func (f *Inflow) Abandon(q mqtt.QoS, id uint16) {
 
 // Release forgets a held identifier upon PUBREL; the caller answers with PUBCOMP, after a persistent session's store has
 // forgotten it too.
-func (f *Inflow) Release(id uint16) bool { return f.held.remove(id) }
+func (f *Inflow) Release(id uint16) bool {
+	f.old.remove(id)
+	return f.held.remove(id)
+}
 
 // idSet is a set of packet identifiers: a few in a slice, many in a bitmap of 8 KiB. Identifiers come and go in
 // about the same order, so removal looks from the front.

@@ -23,6 +23,8 @@ type Delivery[T any] struct {
 //	                             | PUBACK, PUBREC >= 0x80
 //	                             v
 //	                            free
+//
+// Upon a reconnect Sent entries beyond the peer's Receive Maximum are Unsent until there is room.
 type State byte
 
 const (
@@ -31,6 +33,7 @@ const (
 	Sent           // PUBLISH is out; PUBACK or PUBREC is due
 	Received       // PUBREC came; PUBREL is not sent yet
 	Released       // PUBREL is out; PUBCOMP is due
+	Unsent         // sent on an earlier connection; waits for room to be sent again
 )
 
 // Inflight is an entry of the outbound window.
@@ -49,6 +52,7 @@ type Outflow[T any] struct {
 	span int           // identifiers from base up to next
 	n    int           // entries in use
 	max  int           // the peer's Receive Maximum
+	late int           // entries that are Unsent
 }
 
 func (o *Outflow[T]) init(max int) { o.max, o.base, o.next = max, 1, 1 }
@@ -143,6 +147,9 @@ func (o *Outflow[T]) Remove(id uint16) (Inflight[T], bool) {
 		return Inflight[T]{}, false
 	}
 	gone := *e
+	if gone.State == Unsent {
+		o.late--
+	}
 	*e = Inflight[T]{}
 	o.n--
 	for o.span > 0 {

@@ -53,26 +53,51 @@ func (s *Session[T]) Release(id uint16, w Sink) {
 }
 
 // Resend repeats, after a reconnect, what is not acknowledged: PUBLISH with DUP, or PUBREL, with their identifiers and in
-// their order [MQTT-4.4.0-1, MQTT-4.6.0-1]. Expiry does not stop a message that was sent before [MQTT-4.3.3-7]. Entries beyond the peer's Maximum
-// Packet Size are given to dropped and removed.
-func (s *Session[T]) Resend(now int64, w Sink, dropped func(Inflight[T])) {
-	var large []uint16
+// their order [MQTT-4.4.0-1, MQTT-4.6.0-1]. Expiry does not stop a message that was sent before [MQTT-4.3.3-7]. What the peer's Receive
+// Maximum leaves out [MQTT-4.9.0-1] is for ResendMore. Entries beyond its Maximum Packet Size are given to dropped and removed. It
+// returns the number of packets written. room says whether the peer takes more now.
+func (s *Session[T]) Resend(now int64, w Sink, room func() bool, dropped func(Inflight[T])) (written int) {
 	for e := range s.Out.Window {
 		switch e.State {
 		case Sent:
-			if s.write(&e.Delivery, e.ID, true, now, w) == TooLarge {
-				large = append(large, e.ID)
-			}
+			e.State = Unsent
+			s.Out.late++
 		case Received, Released:
 			e.State = Released
 			w.Set(mqtt.AppendAck(w.Buf(), mqtt.PUBREL, e.ID, mqtt.Success, s.limits.Version))
+			written++
 		}
+	}
+	return written + s.ResendMore(now, w, room, dropped)
+}
+
+// ResendMore goes on with Resend as far as the window has room now.
+func (s *Session[T]) ResendMore(now int64, w Sink, room func() bool, dropped func(Inflight[T])) (written int) {
+	if s.Out.late == 0 {
+		return 0
+	}
+	var large []uint16
+	for e := range s.Out.Window {
+		if s.Out.n-s.Out.late >= s.Out.max || !room() {
+			break
+		}
+		if e.State != Unsent {
+			continue
+		}
+		e.State = Sent
+		s.Out.late--
+		if s.write(&e.Delivery, e.ID, true, now, w) == TooLarge {
+			large = append(large, e.ID)
+			continue
+		}
+		written++
 	}
 	for _, id := range large {
 		if e, ok := s.Out.Remove(id); ok {
 			dropped(e)
 		}
 	}
+	return written
 }
 
 // write encodes one PUBLISH. id 0 means QoS 0.
@@ -99,12 +124,14 @@ func (s *Session[T]) write(d *Delivery[T], id uint16, dup bool, now int64, w Sin
 			topic = ""
 		}
 	}
-	if limit := s.limits.MaxPacket; limit != 0 &&
-		mqtt.PublishSize(len(topic), d.QoS, s.limits.Version, len(props), len(m.Payload)) > int(limit) {
-		if fresh {
-			s.toPeer.forget(m.Topic)
+	if s.tooLarge(topic, d, props) {
+		if !fresh {
+			return TooLarge
 		}
-		return TooLarge
+		s.toPeer.forget(m.Topic) // it may fit without the alias
+		if props = s.properties(d, 0, now); s.tooLarge(topic, d, props) {
+			return TooLarge
+		}
 	}
 	b := mqtt.AppendPublishHeader(w.Buf(), flags, topic, id, s.limits.Version, props, len(m.Payload))
 	if len(m.Payload) < RefSize {
@@ -114,6 +141,11 @@ func (s *Session[T]) write(d *Delivery[T], id uint16, dup bool, now int64, w Sin
 	w.Set(b)
 	w.Ref(m.Payload)
 	return SentNow
+}
+
+func (s *Session[T]) tooLarge(topic string, d *Delivery[T], props mqtt.Properties) bool {
+	limit := s.limits.MaxPacket
+	return limit != 0 && mqtt.PublishSize(len(topic), d.QoS, s.limits.Version, len(props), len(d.Message.Payload)) > int(limit)
 }
 
 // properties builds the properties of one PUBLISH in the scratch: those that travel with the message, the expiry less

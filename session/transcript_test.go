@@ -66,6 +66,8 @@ func play(t *testing.T, script string) []byte {
 	return b.Bytes()
 }
 
+func always() bool { return true }
+
 type player struct {
 	t   *testing.T
 	s   *Session[int]
@@ -103,7 +105,12 @@ func (p *player) do(command string, words []string) string {
 	case "release":
 		p.s.Release(uint16(num("id")), &p.w)
 	case "reconnect":
+		if arg["receive"] != "" {
+			p.s.limits.ReceiveMaximum = uint16(num("receive"))
+		}
 		return p.reconnect()
+	case "more":
+		p.s.ResendMore(p.now, &p.w, always, func(Inflight[int]) {})
 	case "begin":
 		a, err := p.s.In.Begin(mqtt.QoS(num("qos")), uint16(num("id")))
 		if err != nil {
@@ -152,7 +159,7 @@ func (p *player) reconnect() string {
 	p.s.Out.Resume(window, next)
 	p.s.In.Resume(held)
 	var lost []string
-	p.s.Resend(p.now, &p.w, func(e Inflight[int]) { lost = append(lost, fmt.Sprintf("dropped %d", e.ID)) })
+	p.s.Resend(p.now, &p.w, always, func(e Inflight[int]) { lost = append(lost, fmt.Sprintf("dropped %d", e.ID)) })
 	return strings.Join(lost, ", ")
 }
 

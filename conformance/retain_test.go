@@ -26,6 +26,7 @@ var retainRules = []rule{
 	{"retain_handling_0", "", "MQTT-3.3.1-9", retainHandling0},
 	{"retain_handling_1", "", "MQTT-3.3.1-10", retainHandling1},
 	{"retain_handling_2", "", "MQTT-3.3.1-11", retainHandling2},
+	{"retained_after_suback_comes_once", "MQTT-3.3.1-9 MQTT-4.3.3-2", "MQTT-3.3.1-9 MQTT-4.3.3-10", retainedOnce},
 	{"retain_as_published_1", "", "MQTT-3.3.1-13", retainAsPublished},
 	{"retained_expires", "", "MQTT-3.3.2-5", retainedExpires},
 	{"retained_expiry_counts_down", "", "MQTT-3.3.2-6", retainedCountsDown},
@@ -186,6 +187,20 @@ func retainHandling2(t *T) {
 	t.Nothing(c)
 	t.Publish(pub, 1, t.Topic("x"), "live")
 	t.Take(c, t.Topic("x"), "live")
+}
+
+// retainedOnce publishes as soon as the subscription is there: the message is a live one, and not sent again as a retained one.
+func retainedOnce(t *T) {
+	pub, c := t.Connect("pub"), t.Connect("a")
+	for i := range 100 {
+		name := t.Topic(fmt.Sprint(i))
+		t.Subscribe(c, 2, name)
+		t.Retain(pub, 2, name, "live")
+		p := t.Collect(c, 1)[0]
+		equal(t, "topic name", string(p.Topic), name)
+		equal(t, "RETAIN", p.Retain, false)
+	}
+	t.Nothing(c)
 }
 
 func retainAsPublished(t *T) {

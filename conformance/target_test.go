@@ -286,6 +286,9 @@ func (t *T) Publish(c *wire.Client, q mqtt.QoS, topic, payload string) {
 func (t *T) Retain(c *wire.Client, q mqtt.QoS, topic, payload string) {
 	t.Helper()
 	t.publish(c, mqtt.Publish{QoS: q, Retain: true, Topic: []byte(topic), Payload: []byte(payload)})
+	if q == 0 {
+		t.settle() // nothing else says that it is stored
+	}
 	if payload != "" && !own() { // leave nothing behind at somebody else's
 		v := t.V
 		t.Cleanup(func() {

@@ -320,7 +320,8 @@ func (c *Client) sendResends() {
 		c.sess.Out.Resume(c.resend[:n], c.next)
 		c.resend = c.resend[n:]
 		mark := c.link.mark()
-		c.sess.Resend(time.Now().UnixNano(), &c.link.out, func(e session.Inflight[*outgoing]) {
+		all := func() bool { return true } // they are as many as the window holds, and in memory already
+		c.sess.Resend(time.Now().UnixNano(), &c.link.out, all, func(e session.Inflight[*outgoing]) {
 			c.inflight--
 			c.abandon(e.Tag, errTooLarge)
 		})

@@ -347,6 +347,9 @@ func (t *T) Collect(c *wire.Client, n int) (got []*mqtt.Publish) {
 	for open := 0; len(got) < n || open > 0; {
 		switch p := c.Next().(type) {
 		case *mqtt.Publish:
+			if len(got) == n {
+				t.Fatalf("got %v after the %d messages that were due", p, n)
+			}
 			got = append(got, p)
 			t.begin(c, p)
 			open += int(p.QoS) / 2

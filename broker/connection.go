@@ -64,6 +64,8 @@ type connection struct {
 
 	keepAlive int64 // nanoseconds until silence ends the connection; 0 = never
 	reference string
+	asked     int  // SUBSCRIBE and UNSUBSCRIBE that wait for the store
+	zero      bool // there is or was a subscription with QoS 0
 	reauth    *reauth
 	full      []*member // shared subscriptions that wait for room in the window
 
@@ -88,6 +90,7 @@ const (
 	holdHandover                  // too much is on its way to another loop
 	holdOut                       // the client does not read what it caused
 	holdPending                   // too many publishes wait for the store
+	holdAsked                     // too many other commands wait for the store
 )
 
 // stop keeps the connection from being read for a reason.

@@ -5,12 +5,14 @@ package broker
 
 import (
 	"context"
+	"slices"
 
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/session"
 	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/topic"
 )
 
 // storeRef is short for comparisons with "in no queue".
@@ -62,13 +64,22 @@ func (c *connection) restore(s *store.Session) {
 	}
 	c.sess.In.Resume(s.Received)
 	window := make([]session.Inflight[tag], 0, len(s.Window))
+	var refused []session.Inflight[tag] // by plug-ins that see each delivery
 	for i := range s.Window {
-		window = append(window, c.liveInflight(&s.Window[i]))
+		e := c.liveInflight(&s.Window[i])
+		if e.State == session.Sent && !c.passHooks(&e.Delivery) {
+			refused = append(refused, e)
+			continue
+		}
+		window = append(window, e)
 	}
 	c.kept.window = nil
 	c.sess.Out.Resume(window, s.NextID)
 	w := c.sink()
 	c.flushed(w, c.sess.Resend(c.sh.loop.Now(), w.out, c.outRoom, c.tooLargeAgain))
+	for i := range refused {
+		c.settle(&refused[i])
+	}
 	c.kept.behind = true
 }
 
@@ -187,28 +198,42 @@ func (r *reading) Run(*loop.Loop) {
 			c.sh.acks.addRef(c, d.Ref)
 			continue
 		}
-		c.offer(session.Delivery[tag]{Message: d.Message, QoS: q, Retain: d.Message.Retain && asIs, Identifiers: ids,
-			Tag: tag{ref: d.Ref}})
+		delivery := session.Delivery[tag]{Message: d.Message, QoS: q, Retain: d.Message.Retain && asIs, Identifiers: ids,
+			Tag: tag{ref: d.Ref}}
+		if q == 0 {
+			c.sendQoS0(&delivery)
+			c.sh.acks.addRef(c, d.Ref)
+			continue
+		}
+		c.offer(delivery)
 	}
 	c.pump()
 }
 
-// merged merges the options of the subscriptions that brought a stored message.
+// merged merges the options of the subscriptions that brought a stored message. A subscription that was replaced by one of QoS 0 still
+// wants what was queued [MQTT-3.8.4-4].
 func (c *connection) merged(filters []string, m *mqtt.Message) (q mqtt.QoS, ids []uint32, asIs, wanted bool) {
-	for _, filter := range filters {
-		s := c.subs[filter]
+	add := func(s *subscriber) {
 		if s == nil || s.noLocal && m.ClientID == c.client.ID {
-			continue
+			return
 		}
 		wanted = true
 		q = max(q, min(s.qos, m.QoS))
 		asIs = asIs || s.asIs
-		if len(filters) == 1 {
-			return q, s.ids, asIs, q > 0
-		}
-		ids = append(ids, s.ids...)
+		ids = append(ids[:len(ids):len(ids)], s.ids...)
 	}
-	return q, ids, asIs, wanted && q > 0
+	for _, filter := range filters {
+		add(c.subs[filter])
+	}
+	if c.zero { // they have no queue, but belong to the one copy
+		for whole, s := range c.subs {
+			if s.qos == 0 && s.member == nil && !slices.Contains(filters, whole) && topic.Match(s.filter, m.Topic) {
+				add(s)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return q, ids, asIs, wanted
 }
 
 // keepWindow has a window entry kept: a new one before its PUBLISH is sent, a received one before its PUBREL is.
@@ -367,6 +392,10 @@ func (c *connection) proposeAck() {
 	if len(k.acked)+len(k.shared)+len(k.ids) == 0 {
 		return
 	}
-	c.sh.b.store.ProposeAck(&store.Ack{Owner: k.owner, Refs: k.acked, Share: k.shared, IDs: k.ids})
+	a := &store.Ack{Owner: k.owner, Refs: k.acked, Share: k.shared, IDs: k.ids, Context: c.sh.b}
+	if len(k.shared) > 0 {
+		a.Done = sharedAcked
+	}
+	c.sh.b.store.ProposeAck(a)
 	k.acked, k.shared, k.ids = nil, nil, nil
 }

@@ -56,12 +56,14 @@ type share struct {
 	next    int
 	turn    uint64
 	waiting []shared // in order of turn
+	bytes   int      // of waiting
 	dead    bool
 
 	stored  bool // the store has a queue for it
 	queue   store.Queue
 	pos     []store.Position
-	known   map[store.Ref]bool // stored messages that wait here or are with a member
+	known   map[store.Ref]whereabouts // of stored messages; what is not in it may be read
+	lowered map[uint16]store.Position // positions to go back to after the read that is under way
 	behind  bool
 	reading bool
 	missed  bool
@@ -80,6 +82,15 @@ type member struct {
 	c   *connection
 	sub *subscriber
 }
+
+// whereabouts of a message of the stored queue.
+type whereabouts byte
+
+const (
+	here     whereabouts = 1 + iota // it waits, or is with an online member
+	away                            // it is in the window of a persistent session that is away
+	finished                        // it was acknowledged, and the store does not know so far
+)
 
 // shared is a message on its way to a member.
 type shared struct {
@@ -123,11 +134,14 @@ func (s *share) checkStore() {
 	s.stored = has
 	if !has {
 		s.queue, s.pos, s.known, s.behind = nil, nil, nil, false
+		for i := range s.waiting {
+			s.waiting[i].ref = storeRef{}
+		}
 		return
 	}
 	s.queue = s.sh.b.store.OpenShare(s.filter)
 	s.pos = make([]store.Position, s.sh.b.store.Groups())
-	s.known = map[store.Ref]bool{}
+	s.known = map[store.Ref]whereabouts{}
 	s.behind = true
 }
 
@@ -176,6 +190,7 @@ func (s *share) end() {
 			sh.drop("", w.m, plugin.SessionEnded)
 		}
 	}
+	s.weigh(-s.bytes)
 	s.waiting = nil
 }
 
@@ -214,19 +229,27 @@ func (s *share) takeCommitted(f *fanout) {
 		return
 	}
 	s.pos[f.ref.Group] = f.ref.Position
-	s.known[f.ref] = true
+	s.known[f.ref] = here
 	s.enqueue(shared{m: f.message(), ref: f.ref})
 }
 
 func (s *share) enqueue(w shared) {
-	if w.ref == (storeRef{}) && len(s.waiting) >= s.sh.b.config.Load().limits.MaxSharedQueue {
+	l := &s.sh.b.config.Load().limits
+	if w.ref == (storeRef{}) && (len(s.waiting) >= l.MaxSharedQueue || s.bytes+w.m.Size() > s.sh.b.queueBudget(l)) {
 		s.sh.drop("", w.m, plugin.QueueFull)
 		return
 	}
 	s.turn++
 	w.turn = s.turn
 	s.waiting = append(s.waiting, w)
+	s.weigh(w.m.Size())
 	s.dispatch()
+}
+
+// weigh counts what waits, here and against what all queues may hold.
+func (s *share) weigh(n int) {
+	s.bytes += n
+	s.sh.b.queuedBytes.Add(int64(n))
 }
 
 // requeue puts a message that came back where it stood.
@@ -238,6 +261,7 @@ func (s *share) requeue(w shared) {
 	s.waiting = append(s.waiting, shared{})
 	copy(s.waiting[i+1:], s.waiting[i:])
 	s.waiting[i] = w
+	s.weigh(w.m.Size())
 }
 
 // maxPassed is how many messages the hashes look past for one whose member has room.
@@ -259,6 +283,7 @@ func (s *share) dispatch() {
 			continue
 		}
 		m.inflight++
+		s.weigh(-w.m.Size())
 		m.send(s.sh, w)
 	}
 	clear(s.waiting[len(kept):])
@@ -347,6 +372,7 @@ func (m *member) deliver(w shared, stored string) {
 	switch {
 	case c.state != open || c.leaving || m.sub.c == nil:
 		if counted {
+			m.onShare(c.sh, func(*share) { m.full = true }) // it leaves: nothing more for it
 			m.giveBack(c.sh, d)
 		}
 	case d.QoS == 0:
@@ -383,7 +409,7 @@ func (m *member) done(from *shard, t tag) {
 	m.onShare(from, func(s *share) {
 		m.inflight--
 		if t.ref != (storeRef{}) && s.stored {
-			delete(s.known, t.ref)
+			s.known[t.ref] = finished
 		}
 		if t.ref != (storeRef{}) && !acked {
 			s.ack(t.ref)
@@ -398,8 +424,8 @@ func (m *member) done(from *shard, t tag) {
 func (m *member) parked(from *shard, t tag) {
 	m.onShare(from, func(s *share) {
 		m.inflight--
-		if s.stored {
-			delete(s.known, t.ref)
+		if s.stored && t.ref != (storeRef{}) {
+			s.known[t.ref] = away
 		}
 	})
 }
@@ -416,7 +442,10 @@ func (m *member) giveBack(from *shard, d session.Delivery[tag]) {
 		m.inflight--
 		s := home.shares[filter] // it may be another one by now
 		switch {
-		case s != nil && (w.ref == (storeRef{}) || s.known[w.ref]):
+		case s != nil && (w.ref == (storeRef{}) || !s.stored || s.known[w.ref] == here):
+			if !s.stored {
+				w.ref = storeRef{} // the stored queue has ended with its last persistent member
+			}
 			s.requeue(w)
 			s.dispatch()
 		case s != nil:
@@ -432,7 +461,7 @@ func (m *member) adopt(ref store.Ref) uint64 {
 	m.onShare(m.c.sh, func(s *share) {
 		m.inflight++
 		if s.stored {
-			s.known[ref] = true
+			s.known[ref] = here
 		}
 	})
 	return 1
@@ -440,11 +469,23 @@ func (m *member) adopt(ref store.Ref) uint64 {
 
 // reread has a stored message read again that is with nobody any more.
 func (s *share) reread(ref store.Ref) {
-	if !s.stored || s.known[ref] {
+	if s.known[ref] == away {
+		delete(s.known, ref)
+	}
+	if !s.stored || s.known[ref] != 0 {
+		return
+	}
+	s.behind = true
+	if s.reading {
+		if p, ok := s.lowered[ref.Group]; !ok || ref.Position-1 < p {
+			if s.lowered == nil {
+				s.lowered = map[uint16]store.Position{}
+			}
+			s.lowered[ref.Group] = ref.Position - 1
+		}
 		return
 	}
 	s.pos[ref.Group] = min(s.pos[ref.Group], ref.Position-1)
-	s.behind, s.missed = true, true
 	s.dispatch()
 }
 
@@ -487,7 +528,20 @@ func (s *share) ack(ref store.Ref) {
 
 func (s *share) proposeAck() {
 	if len(s.acked) > 0 {
-		s.sh.b.store.ProposeAck(&store.Ack{Share: s.acked})
+		s.sh.b.store.ProposeAck(&store.Ack{Share: s.acked, Done: sharedAcked, Context: s.sh.b})
 		s.acked = nil
+	}
+}
+
+// sharedAcked lets shared subscriptions forget messages that the store has forgotten.
+func sharedAcked(a *store.Ack) {
+	b := a.Context.(*Broker)
+	for _, r := range a.Share {
+		home := b.home(r.Filter)
+		home.loop.Post(loop.Func(func(*loop.Loop) {
+			if s := home.shares[r.Filter]; s != nil && s.known[r.Ref] == finished {
+				delete(s.known, r.Ref)
+			}
+		}))
 	}
 }

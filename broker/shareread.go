@@ -36,17 +36,20 @@ func (r *sharedReading) Run(*loop.Loop) {
 		s.sh.b.log.Error("a shared subscription could not be read", "filter", s.filter, "err", r.err)
 		return
 	}
-	s.behind = r.more || s.missed
-	if !s.missed {
-		s.pos = r.pos
+	s.behind = r.more || s.missed || len(s.lowered) > 0
+	s.pos = r.pos
+	for g, p := range s.lowered {
+		s.pos[g] = min(s.pos[g], p)
 	}
+	s.lowered = nil
 	for _, d := range r.got {
-		if s.known[d.Ref] {
+		if s.known[d.Ref] != 0 {
 			continue
 		}
-		s.known[d.Ref] = true
+		s.known[d.Ref] = here
 		s.turn++
 		s.waiting = append(s.waiting, shared{m: d.Message, ref: d.Ref, turn: s.turn})
+		s.weigh(d.Message.Size())
 	}
 	s.dispatch()
 }

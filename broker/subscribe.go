@@ -136,16 +136,36 @@ func (c *connection) makeSubscriptions(w *subscribing) {
 		return
 	}
 	cmd.Owner = c.kept.owner
+	c.waitForStore()
 	cmd.Done = func(s *store.Subscribe) {
 		c.sh.loop.Post(loop.Func(func(*loop.Loop) { c.subscriptionsKept(w, s.Err) }))
 	}
 	c.sh.b.store.ProposeSubscribe(cmd)
 }
 
+// waitForStore counts a SUBSCRIBE or UNSUBSCRIBE whose answer waits for the store, and pauses a client that has many.
+func (c *connection) waitForStore() {
+	c.asked++
+	if c.asked >= maxAsked {
+		c.stop(holdAsked)
+	}
+}
+
+// maxAsked is how many of them one client may have.
+const maxAsked = 64
+
+func (c *connection) storeAnswered() {
+	c.asked--
+	if c.asked <= maxAsked/2 {
+		c.resume(holdAsked)
+	}
+}
+
 func (c *connection) subscriptionsKept(w *subscribing, err error) {
 	if c.state != open {
 		return
 	}
+	c.storeAnswered()
 	switch {
 	case err == store.ErrFull:
 		for i := range w.subs {
@@ -167,22 +187,25 @@ func (c *connection) subscriptionsKept(w *subscribing, err error) {
 // setSubscription adds a subscription, or replaces the options of one with the same filter [MQTT-3.8.4-3]; it says whether it is new.
 func (c *connection) setSubscription(s *plugin.Subscription, f topic.Filter) bool {
 	sub := c.subs[s.Filter]
-	fresh := sub == nil
-	if fresh {
+	fresh := sub == nil || sub.leaving // an UNSUBSCRIBE is on its way through the store
+	if sub != nil {
+		sub.leaving = false
+	} else {
 		sub = &subscriber{c: c, filter: f.Filter, whole: s.Filter}
 		if c.subs == nil {
 			c.subs = make(map[string]*subscriber)
 		}
 		c.subs[s.Filter] = sub
 		c.sh.tally.subscriptions.Add(1)
+		if f.Share == "" {
+			c.sh.b.index.Add(f.Filter, c.sh.n, sub)
+		}
 	}
 	sub.qos, sub.noLocal, sub.asIs, sub.ids = s.QoS, s.NoLocal, s.RetainAsPublished, nil
 	if s.Identifier != 0 {
 		sub.ids = []uint32{s.Identifier}
 	}
-	if fresh && f.Share == "" {
-		c.sh.b.index.Add(f.Filter, c.sh.n, sub)
-	}
+	c.zero = c.zero || s.QoS == 0
 	return fresh
 }
 
@@ -220,10 +243,14 @@ func (c *connection) subscribed(w *subscribing) {
 		sub := c.subs[s.Filter]
 		switch {
 		case sub == nil:
-		case w.plain[i].Share != "":
-			if w.fresh[i] {
-				c.joinShare(w.plain[i].Filter, sub)
-			}
+		case w.plain[i].Share == "":
+		case sub.member == nil:
+			c.joinShare(w.plain[i].Filter, sub)
+		default: // with another QoS the store may have a queue for it now
+			sub.member.onShare(c.sh, func(s *share) { s.checkStore(); s.dispatch() })
+		}
+		switch {
+		case sub == nil || w.plain[i].Share != "":
 		case s.RetainHandling == 0 || s.RetainHandling == 1 && w.fresh[i]:
 			c.startStream(sub)
 		}
@@ -246,6 +273,7 @@ func (c *connection) receiveUnsubscribe(h mqtt.Header, body []byte, cfg *config)
 		case c.subs[f] != nil && !seen[f]:
 			gone = append(gone, f)
 			seen[f] = true
+			c.subs[f].leaving = true
 		default:
 			if _, err := topic.ParseFilter(f, 0); err != nil {
 				answer.Codes[i] = mqtt.TopicFilterInvalid
@@ -258,6 +286,7 @@ func (c *connection) receiveUnsubscribe(h mqtt.Header, body []byte, cfg *config)
 		c.unsubscribed(answer, gone)
 		return nil
 	}
+	c.waitForStore()
 	c.sh.b.store.ProposeUnsubscribe(&store.Unsubscribe{Owner: c.kept.owner, Filters: gone, Done: func(u *store.Unsubscribe) {
 		c.sh.loop.Post(loop.Func(func(*loop.Loop) {
 			switch {
@@ -265,6 +294,7 @@ func (c *connection) receiveUnsubscribe(h mqtt.Header, body []byte, cfg *config)
 			case u.Err != nil:
 				c.storeFailed(u.Err)
 			default:
+				c.storeAnswered()
 				c.unsubscribed(answer, gone)
 			}
 		}))
@@ -275,7 +305,9 @@ func (c *connection) receiveUnsubscribe(h mqtt.Header, body []byte, cfg *config)
 // unsubscribed takes subscriptions out of force and answers UNSUBACK.
 func (c *connection) unsubscribed(answer *mqtt.Unsuback, gone []string) {
 	for _, f := range gone {
-		c.removeSubscription(f)
+		if s := c.subs[f]; s != nil && s.leaving { // it was not made again meanwhile
+			c.removeSubscription(f)
+		}
 		c.sh.b.events.subscription(c, subscriptionRemoved, &plugin.Subscription{Filter: f})
 	}
 	c.write(answer.Append(nil, c.version))

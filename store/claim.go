@@ -160,6 +160,12 @@ func (w *Window) apply(m *machine) {
 }
 
 func (a *Ack) apply(m *machine) {
+	for _, sh := range a.Share {
+		m.ackShared(sh.Filter, sh.Ref)
+	}
+	if a.Owner == (Owner{}) {
+		return // for members of shared subscriptions whose sessions are not stored
+	}
 	s, err := m.owned(a.Owner)
 	if err != nil {
 		a.Err = err
@@ -167,9 +173,6 @@ func (a *Ack) apply(m *machine) {
 	}
 	m.refs = append(m.refs[:0], a.Refs...)
 	m.ack(s, m.refs)
-	for _, sh := range a.Share {
-		m.ackShared(sh.Filter, sh.Ref)
-	}
 	for _, id := range a.IDs {
 		if h := s.window[id]; h != nil {
 			m.unhold(s, h)

@@ -263,7 +263,7 @@ type Window struct {
 // Ack advances cursors: the messages were delivered to the end (PUBACK, PUBCOMP, refused by a reason code, or given
 // up: too large, expired). It also removes window entries. Callers batch it: about every 100 ms or 1 000 messages.
 type Ack struct {
-	Owner Owner
+	Owner Owner    // zero where only Share is given: the members' sessions are not stored
 	Refs  []Ref    // of the session's own queue
 	Share []Shared // of shared subscriptions
 	IDs   []uint16 // window entries done with

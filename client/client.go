@@ -321,7 +321,9 @@ func (c *Client) serve(l *link) error {
 	c.mu.Lock()
 	if c.closing || c.ctx.Err() != nil {
 		c.mu.Unlock()
-		l.conn.Close() // never used
+		l.conn.SetWriteDeadline(time.Now().Add(farewell))
+		l.conn.Write((&mqtt.Disconnect{}).Append(nil, l.version)) // so that there is no will; if it fails, there is nobody to tell
+		l.conn.Close()
 		return ErrClosed
 	}
 	c.establish(l)

@@ -250,4 +250,7 @@ func (l *link) grant(o *Options, packet *mqtt.Connect) {
 			l.ids = prop.Uint == 1
 		}
 	}
+	if o.MaxInflight != 0 {
+		l.limits.ReceiveMaximum = min(l.limits.ReceiveMaximum, o.MaxInflight)
+	}
 }

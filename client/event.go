@@ -18,7 +18,7 @@ type Connected struct {
 	SessionExpiry  time.Duration
 
 	// What the server takes.
-	ReceiveMaximum  uint16
+	ReceiveMaximum  uint16 // or Options.MaxInflight, if that is less
 	MaxPacket       uint32 // bytes; 0 = the standard's limit
 	MaxQoS          mqtt.QoS
 	TopicAliases    uint16

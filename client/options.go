@@ -68,6 +68,9 @@ type Options struct {
 
 	// ReceiveMaximum is how many messages of QoS 1 and 2 the server may have under way to this client; 0 is 1000. 5.0 only.
 	ReceiveMaximum uint16
+	// MaxInflight is how many messages of QoS 1 and 2 this client has under way at once, where the server would take more;
+	// 0 is as many as it takes.
+	MaxInflight uint16
 	// MaxPacket is the largest packet taken from the server, in bytes; 0 is the standard's limit.
 	MaxPacket uint32
 	// TopicAliasesIn and TopicAliasesOut are how many topic aliases the server may make, and how many the client

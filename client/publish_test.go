@@ -198,6 +198,21 @@ func TestReceiveMaximumOfTheServerIsObeyed(t *testing.T) {
 	})
 }
 
+func TestMaxInflightIsObeyed(t *testing.T) {
+	forVersions(t, func(t *testing.T, s *server) {
+		o := s.options()
+		o.MaxInflight = 1
+		c := s.client(o)
+		p := s.welcome(false)
+		async(t, c, 1, "1")
+		async(t, c, 2, "2")
+		id := p.wantPublish("1", false).ID
+		p.wantQuiet()
+		p.ack(mqtt.PUBACK, id)
+		p.wantPublish("2", false)
+	})
+}
+
 func TestRefusalsAreErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, mqtt.V5)

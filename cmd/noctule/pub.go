@@ -94,9 +94,7 @@ func runPub(_ *cobra.Command, f *clientFlags) int {
 	if err != nil {
 		return f.failed(err)
 	}
-	if f.maxInflight != 0 {
-		o.MaxQueue = int(f.maxInflight)
-	}
+	o.MaxInflight = f.maxInflight
 	c, err := client.Dial(ctx, o)
 	if err != nil {
 		return f.failed(err)

@@ -94,10 +94,11 @@ func runSub(_ *cobra.Command, f *clientFlags) int {
 
 // dial connects. Messages of a session that the server has kept may come before anything is subscribed.
 func (s *subscriber) dial(o client.Options) (*client.Client, error) {
-	o.Handler = func(_ context.Context, m *client.Message) { s.take(m) }
 	ready := make(chan struct{})
-	connected := o.Handler
-	o.Handler = func(ctx context.Context, m *client.Message) { <-ready; connected(ctx, m) }
+	o.Handler = func(_ context.Context, m *client.Message) {
+		<-ready
+		s.take(m)
+	}
 	c, err := client.Dial(s.ctx, o)
 	s.c = c
 	close(ready)

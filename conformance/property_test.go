@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/noctule/noctule/internal/testkit/wire"
 	"github.com/noctule/noctule/mqtt"
 )
 
@@ -24,6 +25,8 @@ var propertyRules = []rule{
 	{"response_topic_wildcard", "", "MQTT-3.3.2-14", responseTopicWildcard},
 	{"subscription_identifier_from_client", "", "MQTT-3.3.4-6", identifierFromClient},
 	{"message_expires", "", "MQTT-3.3.2-5", messageExpires},
+	{"message_expires_behind_quota", "", "MQTT-3.3.2-5", messageExpiresBehindQuota},
+	{"message_expiry_counts_down_behind_quota", "", "MQTT-3.3.2-6", messageCountsDownBehindQuota},
 	{"message_expiry_counts_down", "", "MQTT-3.3.2-6", messageCountsDown},
 	{"property_length_0", "", "MQTT-2.2.2-1", propertyLength0},
 	{"wrong_properties", "", "MQTT-4.13.1-1", wrongProperties},
@@ -176,6 +179,36 @@ func messageExpires(t *T) {
 	c = t.Connect("a", persistent)
 	t.Take(c, t.Topic("x"), "stays")
 	t.Nothing(c)
+}
+
+// waiting has messages of QoS 1 and 2 wait for the window of clients that are there, for three seconds.
+func (t *T) waiting(seconds uint32, then func(sub *wire.Client)) {
+	t.Helper()
+	for _, o := range []option{resuming, persistent} {
+		sub, pub := t.Connect("sub", o, receiveMaximum(1)), t.Connect("pub")
+		t.Subscribe(sub, 2, t.Topic("x"))
+		t.Publish(pub, 1, t.Topic("x"), "first")
+		first := sub.WantPublish(t.Topic("x"), "first")
+		for q := mqtt.QoS(1); q <= 2; q++ {
+			t.publish(pub, t.expiringMessage(q, seconds))
+		}
+		t.Publish(pub, 1, t.Topic("x"), "stays")
+		time.Sleep(3 * time.Second)
+		t.ack(sub, first)
+		then(sub)
+		t.Take(sub, t.Topic("x"), "stays")
+		t.Nothing(sub)
+		t.Leave(sub)
+	}
+}
+
+func messageExpiresBehindQuota(t *T) { t.waiting(1, func(*wire.Client) {}) }
+
+func messageCountsDownBehindQuota(t *T) {
+	t.waiting(10, func(sub *wire.Client) {
+		t.expiryLeft(t.Take(sub, t.Topic("x"), "x"), 7)
+		t.expiryLeft(t.Take(sub, t.Topic("x"), "x"), 7)
+	})
 }
 
 // expiryLeft checks a Message Expiry Interval, a second more or less.

@@ -19,7 +19,7 @@ type rule struct {
 	test func(*T)
 }
 
-// rules31 are the rules of MQTT 3.1, where they differ from 3.1.1: name, identifier, test.
+// rule31 is a test of a rule of MQTT 3.1 that differs from 3.1.1.
 type rule31 struct {
 	name, id string
 	test     func(*T)

@@ -84,6 +84,12 @@ func noLocal(t *T) {
 	t.Publish(b, 1, t.Topic("x"), "of b")
 	t.Take(a, t.Topic("x"), "of b")
 	t.Nothing(a, b)
+	t.Retain(a, 1, t.Topic("r"), "of a")
+	own := mqtt.Subscription{Filter: []byte(t.Topic("r")), QoS: 1, NoLocal: true}
+	t.SubscribeWith(a, 0, own)
+	t.SubscribeWith(b, 0, own)
+	t.Take(b, t.Topic("r"), "of a")
+	t.Nothing(a, b)
 	t.SubscribeWith(a, 0, mqtt.Subscription{Filter: []byte(t.Topic("x")), QoS: 1}) // without it, they come
 	t.Publish(a, 0, t.Topic("x"), "of a")
 	t.Take(a, t.Topic("x"), "of a")

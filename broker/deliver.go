@@ -26,6 +26,9 @@ func (sh *shard) deliver(s *subscriber, f *fanout) {
 	if c.state != open || s.noLocal && c.client.ID == f.from {
 		return
 	}
+	if !f.firstTime(s) {
+		return
+	}
 	q := min(s.qos, f.qos)
 	if q > 0 && c.kept != nil {
 		switch {

@@ -23,10 +23,11 @@ type subscriber struct {
 	noLocal bool
 	asIs    bool // retain as published
 	ids     []uint32
-	filter  string // as matched, without $share and share name
-	whole   string // with them
-	streams int    // of retained messages, under way or waiting
-	leaving bool   // an UNSUBSCRIBE waits for the store
+	filter  string           // as matched, without $share and share name
+	whole   string           // with them
+	streams int              // of retained messages, under way or waiting
+	both    map[string]int64 // while there are streams: retained messages that came live or by a stream, by topic, with their time of receipt
+	leaving bool             // an UNSUBSCRIBE waits for the store
 }
 
 // sliceSize is how many deliveries a loop makes for one message before it looks after others. A delivery costs some
@@ -205,13 +206,13 @@ func (f *fanout) gather() {
 				f.sh.deliver(s, f) // shared subscriptions and functions get a copy for each filter
 				continue
 			}
-			if s.noLocal && s.c.client.ID == f.from {
+			if s.noLocal && s.c.client.ID == f.from || !f.firstTime(s) {
 				continue
 			}
 			m := s.c.merge
 			if m == nil {
 				m = &merged{subscriber: *s}
-				m.noLocal = false
+				m.noLocal, m.streams = false, 0 // both are looked at here
 				s.c.merge = m
 				f.touched = append(f.touched, s.c)
 				continue

@@ -52,7 +52,7 @@ func (sh *shard) route(m *mqtt.Message, o origin) {
 	}
 	keepID := o.c != nil && o.c.kept != nil && m.QoS == 2
 	if durable || keepID || m.Retain || o.will != 0 {
-		sh.keep(m, o, durable || m.Retain, keepID)
+		sh.keep(m, o, durable, durable || m.Retain, keepID)
 		return
 	}
 	code := mqtt.Success
@@ -91,16 +91,18 @@ func (sh *shard) answer(m *mqtt.Message, o origin, code mqtt.ReasonCode, err err
 type keeping struct {
 	store.Publish
 	origin
-	sh    *shard
-	empty bool // nobody online matched
+	sh      *shard
+	empty   bool // nobody online matched
+	durable bool // a persistent session matched when it was proposed
 }
 
 var keepings = sync.Pool{New: func() any { return new(keeping) }}
 
-// keep proposes a message to the store. body: it is wanted, not only its packet identifier.
-func (sh *shard) keep(m *mqtt.Message, o origin, body, keepID bool) {
+// keep proposes a message to the store. durable: a persistent session matches; body: the message is wanted, not only its packet
+// identifier.
+func (sh *shard) keep(m *mqtt.Message, o origin, durable, body, keepID bool) {
 	k := keepings.Get().(*keeping)
-	k.origin, k.sh, k.empty = o, sh, sh.matches.Empty()
+	k.origin, k.sh, k.empty, k.durable = o, sh, sh.matches.Empty(), durable
 	k.Publish = store.Publish{Message: m, WillOf: o.will, IdentifierOnly: !body, Done: committed, Context: k}
 	if keepID {
 		k.Publisher, k.PacketID = o.c.kept.owner, o.id
@@ -112,7 +114,7 @@ func (sh *shard) keep(m *mqtt.Message, o origin, body, keepID bool) {
 // answered.
 func committed(p *store.Publish) {
 	k := p.Context.(*keeping)
-	if p.Err == nil && p.Matched && !p.Duplicate {
+	if p.Err == nil && (p.Matched || k.durable) && !p.Duplicate {
 		k.sh.b.push(p)
 	}
 	k.sh.loop.Post(k)

@@ -68,6 +68,8 @@ type share struct {
 	reading bool
 	missed  bool
 	acked   []store.Shared
+	ways    map[*mqtt.Message]way
+	skips   []store.Ref // for when the store turns out to have a queue
 	timer   loop.Timer
 }
 
@@ -143,6 +145,10 @@ func (s *share) checkStore() {
 	s.pos = make([]store.Position, s.sh.b.store.Groups())
 	s.known = map[store.Ref]whereabouts{}
 	s.behind = true
+	for _, ref := range s.skips {
+		s.skip(ref)
+	}
+	s.skips = nil
 }
 
 // onShare runs f on the home loop of a member's share.
@@ -194,7 +200,9 @@ func (s *share) end() {
 	s.waiting = nil
 }
 
-// take gets a routed message.
+// take gets a routed message. One that is stored for whatever session comes twice: live, then committed. Which of the two brings it to the
+// members is decided when the first comes, and remembered until the other has come, because the store's queue for the share may begin
+// or end in between.
 func (s *share) take(_ *subscriber, f *fanout) {
 	switch {
 	case s.dead:
@@ -202,12 +210,74 @@ func (s *share) take(_ *subscriber, f *fanout) {
 		if !f.committed {
 			s.takeQoS0(f)
 		}
+	case !f.stored:
+		s.enqueue(shared{m: f.message()})
 	case !f.committed:
-		if !s.stored || !f.stored {
-			s.enqueue(shared{m: f.message()})
+		s.takeLive(f.message())
+	default:
+		s.takeSecond(f)
+	}
+}
+
+// way says what is known of a message that comes twice.
+type way byte
+
+const (
+	taken  way = 1 + iota // it came live, and is with the share
+	awaits                // it came live, and is left to the second way
+	early                 // the second way was quicker
+)
+
+// maxWays bounds what a share remembers of messages under way; beyond it, it forgets.
+const maxWays = 100_000
+
+func (s *share) takeLive(m *mqtt.Message) {
+	if s.ways[m] == early {
+		delete(s.ways, m)
+		return
+	}
+	if s.ways == nil || len(s.ways) >= maxWays {
+		s.ways = map[*mqtt.Message]way{}
+	}
+	if s.stored {
+		s.ways[m] = awaits
+		return
+	}
+	s.ways[m] = taken
+	s.enqueue(shared{m: m})
+}
+
+func (s *share) takeSecond(f *fanout) {
+	m := f.message()
+	w := s.ways[m]
+	delete(s.ways, m)
+	if w == 0 {
+		if s.ways == nil || len(s.ways) >= maxWays {
+			s.ways = map[*mqtt.Message]way{}
 		}
-	case s.stored:
+		s.ways[m] = early
+	}
+	if w == taken {
+		s.skip(f.ref)
+		return
+	}
+	if s.stored && f.ref.Position > 0 {
 		s.takeCommitted(f)
+		return
+	}
+	s.enqueue(shared{m: m})
+	s.skip(f.ref)
+}
+
+// skip settles the store's copy of a message that the share has in memory; the store may have one before the share knows of its queue.
+func (s *share) skip(ref store.Ref) {
+	switch {
+	case ref.Position == 0: // no queue wanted it
+	case s.stored:
+		s.known[ref] = finished
+		s.ack(ref)
+	case len(s.skips) < maxWays:
+		s.skips = append(s.skips, ref)
 	}
 }
 

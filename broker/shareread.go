@@ -46,6 +46,10 @@ func (r *sharedReading) Run(*loop.Loop) {
 		if s.known[d.Ref] != 0 {
 			continue
 		}
+		if s.ways[d.Message] == taken { // it came live before the queue began, and is here already
+			s.skip(d.Ref)
+			continue
+		}
 		s.known[d.Ref] = here
 		s.turn++
 		s.waiting = append(s.waiting, shared{m: d.Message, ref: d.Ref, turn: s.turn})

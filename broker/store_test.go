@@ -18,8 +18,9 @@ import (
 
 func gated(t *testing.T) (*brokertest.Broker, *storetest.Gated) {
 	g := storetest.Gate(store.NewMemory(store.Options{}))
-	t.Cleanup(g.Release)
-	return brokertest.New(t, broker.Options{Loops: 2, Store: g}), g
+	b := brokertest.New(t, broker.Options{Loops: 2, Store: g})
+	t.Cleanup(g.Release) // before the broker stops
+	return b, g
 }
 
 const quiet = 50 * time.Millisecond

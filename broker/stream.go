@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/noctule/noctule/loop"
+	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/session"
 	"github.com/noctule/noctule/store"
 )
@@ -120,14 +121,42 @@ func (c *connection) endStream(s *stream) {
 		if x == s {
 			c.streams = append(c.streams[:i], c.streams[i+1:]...)
 			s.sub.streams--
+			s.sub.both = nil
 			return
 		}
 	}
 }
 
+// maxBoth bounds what a subscription remembers while retained messages are on their way to it.
+const maxBoth = 10_000
+
+// once says whether a retained message is new to a subscription to which retained messages are on their way: one that is published
+// meanwhile must not come live and as a retained one too.
+func (s *subscriber) once(m *mqtt.Message) bool {
+	if at, ok := s.both[m.Topic]; ok && at == m.Received {
+		return false
+	}
+	if s.both == nil {
+		s.both = make(map[string]int64)
+	}
+	if len(s.both) < maxBoth {
+		s.both[strings.Clone(m.Topic)] = m.Received
+	}
+	return true
+}
+
+// firstTime is once for a fan-out, asked on that of its two ways that reaches the subscriber.
+func (f *fanout) firstTime(s *subscriber) bool {
+	if !f.retain || s.streams == 0 {
+		return true
+	}
+	second := s.c.kept != nil && f.stored && min(s.qos, f.qos) > 0
+	return f.committed != second || s.once(f.m)
+}
+
 // offerRetained sends one retained message because of a new subscription: with RETAIN set [MQTT-3.3.1-8].
 func (c *connection) offerRetained(s *subscriber, r store.Retained) {
-	if s.noLocal && r.Message.ClientID == c.client.ID {
+	if s.noLocal && r.Message.ClientID == c.client.ID || !s.once(r.Message) {
 		return
 	}
 	d := session.Delivery[tag]{Message: r.Message, QoS: min(s.qos, r.Message.QoS), Retain: true, Identifiers: s.ids}

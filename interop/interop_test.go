@@ -121,7 +121,7 @@ func run(t testing.TB, name string, args ...string) string {
 func follow(t testing.TB, name string, args ...string) (wait func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	cmd := exec.CommandContext(ctx, name, append(args, "-d")...)
+	cmd := exec.CommandContext(ctx, need(t, "stdbuf"), append([]string{"-oL", name}, append(args, "-d")...)...)
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
@@ -244,7 +244,7 @@ func TestMqttJS(t *testing.T) {
 func TestGracefulStop(t *testing.T) {
 	sub := need(t, "mosquitto_sub")
 	port, broker := serve(t)
-	wait := exec.Command(sub, "-h", "127.0.0.1", "-p", port, "-V", "mqttv5", "-t", "x", "-d")
+	wait := exec.Command(need(t, "stdbuf"), "-oL", sub, "-h", "127.0.0.1", "-p", port, "-V", "mqttv5", "-t", "x", "-d")
 	var log lockedBuffer
 	wait.Stdout, wait.Stderr = &log, &log
 	if err := wait.Start(); err != nil {

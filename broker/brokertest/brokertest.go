@@ -36,7 +36,8 @@ func New(t testing.TB, o broker.Options) *Broker {
 		t.Fatalf("brokertest: %v", err)
 	}
 	s := &Broker{Broker: b, t: t, net: memnet.Listen(), served: make(chan struct{})}
-	s.srv = std.New(std.Options{Loops: b.Loops(), NewCore: b.Core, Now: o.Now, Logger: o.Logger})
+	s.srv = std.New(std.Options{Loops: b.Loops(), NewCore: b.Core, Now: o.Now, Logger: o.Logger,
+		HandshakeTimeout: b.Limits().ConnectTimeout})
 	go func() {
 		defer close(s.served)
 		if err := s.srv.Serve("test", s.net, std.ListenerOptions{}); err != nil && !errors.Is(err, net.ErrClosed) {

@@ -30,7 +30,7 @@ type peer struct {
 var peers = []peer{
 	{
 		name: "noctule", dir: "..", pkg: "./cmd/noctule",
-		settings: "no configuration file, so with its durable store; `--listen`, `--admin off`, `--data` an empty directory",
+		settings: "no configuration file, so with its store in memory; `--listen`, `--admin off`, `--data` an empty directory",
 		version:  revision,
 		args: func(l launch) ([]string, error) {
 			return []string{"run", "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--admin", "off", "--data", filepath.Join(l.dir, "data")}, nil

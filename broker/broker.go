@@ -51,6 +51,7 @@ type Broker struct {
 	started      time.Time
 
 	drainOnce, stopOnce sync.Once
+	stopped             chan struct{} // closed when the loops have ended
 	drained, stopErr    error
 }
 
@@ -58,7 +59,7 @@ type Broker struct {
 // given to a transport.
 func New(o Options) (*Broker, error) {
 	o.setDefaults()
-	b := &Broker{opts: o, log: o.Logger, seed: maphash.MakeSeed(), started: o.Now()}
+	b := &Broker{opts: o, log: o.Logger, seed: maphash.MakeSeed(), started: o.Now(), stopped: make(chan struct{})}
 	if err := b.hooks.add(o.Plugins); err != nil {
 		return nil, err
 	}
@@ -200,6 +201,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	loopErr := b.loops.Stop(stopCtx)
+	close(b.stopped)
 	b.setPhase(plugin.Stopped)
 	b.events.stop()
 	b.stopPlugins(stopCtx, b.opts.Plugins)
@@ -253,39 +255,40 @@ func (b *Broker) taskPanicked(v any, stack []byte) {
 	b.log.Error("a task panicked; the loop goes on", "err", fmt.Sprint(v), "stack", string(stack))
 }
 
-// Disconnect ends a client's connection with a reason code. It reports whether there was one; it waits for the loop.
+// Disconnect ends a client's connection with a reason code. It reports whether there was one; it waits for the client's loop, so no
+// decider that runs on a loop may call it.
 func (b *Broker) Disconnect(clientID string, code mqtt.ReasonCode) bool {
-	if b.Phase() == plugin.Stopped {
-		return false
-	}
-	found := make(chan bool, 1)
-	sh := b.home(clientID)
-	sh.loop.Post(loop.Func(func(*loop.Loop) {
-		c := sh.holder(clientID)
-		if c != nil {
-			c.closeWith(plugin.AdministrativeAction, code, "")
-		}
-		found <- c != nil
-	}))
-	return <-found
+	return b.onHolder(clientID, func(c *connection) { c.closeWith(plugin.AdministrativeAction, code, "") })
 }
 
 // Redirect sends a 5.0 client to another server (0x9C where permanent is false, else 0x9D) with the given Server
-// Reference; older clients are cut off.
+// Reference; older clients are cut off. Otherwise it is like Disconnect.
 func (b *Broker) Redirect(clientID, serverReference string, permanent bool) bool {
 	code := mqtt.UseAnotherServer
 	if permanent {
 		code = mqtt.ServerMoved
 	}
+	return b.onHolder(clientID, func(c *connection) {
+		c.reference = serverReference
+		c.closeWith(plugin.ServerMoved, code, "")
+	})
+}
+
+// onHolder runs f for the open connection of a client identifier, on its loop, and reports whether there was one.
+func (b *Broker) onHolder(clientID string, f func(*connection)) bool {
 	found := make(chan bool, 1)
 	sh := b.home(clientID)
 	sh.loop.Post(loop.Func(func(*loop.Loop) {
 		c := sh.holder(clientID)
 		if c != nil {
-			c.reference = serverReference
-			c.closeWith(plugin.ServerMoved, code, "")
+			f(c)
 		}
 		found <- c != nil
 	}))
-	return <-found
+	select {
+	case ok := <-found:
+		return ok
+	case <-b.stopped:
+		return false
+	}
 }

@@ -24,9 +24,10 @@ type events struct {
 
 // observer is one plug-in that is told.
 type observer struct {
-	name  string
-	e     *plugin.Events
-	queue chan event
+	name   string
+	e      *plugin.Events
+	wanted [kinds]bool
+	queue  chan event
 }
 
 type kind byte
@@ -79,7 +80,8 @@ func newEvents(ps []plugin.Plugin, size int, b *Broker) *events {
 		}
 		ob := &observer{name: p.Name(), e: e, queue: make(chan event, size)}
 		for k := range kinds {
-			es.wanted[k] = es.wanted[k] || ob.wants(k)
+			ob.wanted[k] = ob.wants(k)
+			es.wanted[k] = es.wanted[k] || ob.wanted[k]
 		}
 		es.observers = append(es.observers, ob)
 		es.wg.Go(func() { ob.run(es.b) })
@@ -99,7 +101,7 @@ func (es *events) stop() {
 func (es *events) tell(e event) {
 	e.at = es.b.opts.Now()
 	for _, o := range es.observers {
-		if !o.wants(e.kind) {
+		if !o.wanted[e.kind] {
 			continue
 		}
 		select {

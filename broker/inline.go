@@ -43,6 +43,8 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-b.stopped:
+		return ErrStopped
 	}
 }
 

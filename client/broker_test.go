@@ -120,10 +120,10 @@ func exercise(t *testing.T, o client.Options, size int) {
 	}
 }
 
-// respond makes a request and a response, through a shared subscription.
+// respond makes a request and a response.
 func respond(t *testing.T, ctx context.Context, c *client.Client) {
 	t.Helper()
-	_, err := c.Subscribe(ctx, client.Subscription{Filter: "$share/servers/ask", QoS: 1, Handler: func(ctx context.Context, m *client.Message) {
+	_, err := c.Subscribe(ctx, client.Subscription{Filter: "ask", QoS: 1, Handler: func(ctx context.Context, m *client.Message) {
 		if err := c.Respond(ctx, m, client.Message{Payload: append([]byte("re: "), m.Payload...), QoS: 1}); err != nil {
 			t.Error(err)
 		}
@@ -134,6 +134,40 @@ func respond(t *testing.T, ctx context.Context, c *client.Client) {
 	answer, err := c.Request(ctx, client.Message{Topic: "ask", Payload: []byte("why"), QoS: 1})
 	if err != nil || string(answer.Payload) != "re: why" {
 		t.Errorf("the response is %v, %v", answer, err)
+	}
+}
+
+// Messages of a shared subscription go to one of its members.
+func shared(t *testing.T, o client.Options) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	o.CleanStart = true
+	got := make(chan string, 100)
+	for range 2 {
+		c := dial(t, ctx, o)
+		_, err := c.Subscribe(ctx, client.Subscription{Filter: "$share/group/work/+", QoS: 1,
+			Handler: func(_ context.Context, m *client.Message) { got <- string(m.Payload) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := dial(t, ctx, o)
+	for i := range 20 {
+		if err := p.Publish(ctx, client.Message{Topic: "work/x", Payload: fmt.Append(nil, i), QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for range 20 {
+		select {
+		case payload := <-got:
+			seen[payload] = true
+		case <-ctx.Done():
+			t.Fatal("a message has not come")
+		}
+	}
+	if len(seen) != 20 {
+		t.Errorf("%d different messages came, want 20", len(seen))
 	}
 }
 
@@ -240,6 +274,9 @@ func TestAgainstMosquitto(t *testing.T) {
 		t.Run(v.String()+" tcp", func(t *testing.T) {
 			exercise(t, client.Options{Servers: []string{tcp}, Version: v}, 600_000)
 		})
+		if v != mqtt.V31 { // where each client needs an identifier of its own
+			t.Run(v.String()+" shared", func(t *testing.T) { shared(t, client.Options{Servers: []string{tcp}, Version: v}) })
+		}
 		if ws != "" { // Mosquitto 2.0 stalls on large messages in WebSocket until something else happens to it
 			t.Run(v.String()+" ws", func(t *testing.T) { exercise(t, client.Options{Servers: []string{ws}, Version: v}, 1000) })
 		}

@@ -131,7 +131,7 @@ func ExampleMessage_Ack() {
 
 	jobs := make(chan *client.Message, 100)
 	_, err = c.Subscribe(ctx, client.Subscription{
-		Filter: "$share/workers/jobs", QoS: 1, ManualAck: true,
+		Filter: "jobs", QoS: 1, ManualAck: true,
 		Handler: func(_ context.Context, m *client.Message) { jobs <- m },
 	})
 	if err != nil {

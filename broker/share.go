@@ -104,12 +104,17 @@ type shared struct {
 // maxSharedAhead is how many stored messages of a shared subscription are read ahead.
 const maxSharedAhead = 1024
 
-// joinShare makes a connection a member; on the connection's loop.
-func (c *connection) joinShare(plain string, s *subscriber) {
+// joinShare makes a connection a member; on the connection's loop, where done, if there is one, is called once it is.
+func (c *connection) joinShare(plain string, s *subscriber, done func()) {
 	m := &member{c: c, sub: s, limit: max(1, int(c.sess.Limits().ReceiveMaximum))}
 	s.member = m
 	home := c.sh.b.home(s.whole)
-	c.sh.loop.Send(home.loop, loop.Func(func(*loop.Loop) { home.join(s.whole, plain, m) }))
+	c.sh.loop.Send(home.loop, loop.Func(func(*loop.Loop) {
+		home.join(s.whole, plain, m)
+		if done != nil {
+			home.loop.Send(c.sh.loop, loop.Func(func(*loop.Loop) { done() }))
+		}
+	}))
 }
 
 func (sh *shard) join(filter, plain string, m *member) {

@@ -170,3 +170,27 @@ func TestSharedQueueWaitsForMembers(t *testing.T) {
 	first.Disconnect()
 	joined(t, b, "a", 400, true).WantQuiet()
 }
+
+// SUBACK says that the subscription is in force: what is published after it reaches the member.
+func TestSharedSubscriptionIsInForceAtSuback(t *testing.T) {
+	b := brokertest.New(t, broker.Options{Loops: 4})
+	for i := range 200 {
+		c := clean(t, b, mqtt.V5, fmt.Sprint("c", i))
+		c.Subscribe(1, 1, fmt.Sprintf("$share/g%d/t%d", i, i))
+		m := publish(fmt.Sprint("t", i), "x", 1, 1)
+		c.Send(&m)
+		got, acked := false, false
+		for !got || !acked {
+			switch x := c.Next().(type) {
+			case *mqtt.Publish:
+				got = true
+				answer(c, x)
+			case *mqtt.Ack:
+				acked = true
+				if x.Code != mqtt.Success {
+					t.Fatalf("%d: %v, want a receiver", i, x)
+				}
+			}
+		}
+	}
+}

@@ -16,12 +16,13 @@ import (
 
 // subscribing is a SUBSCRIBE on its way through the deciders and the store.
 type subscribing struct {
-	id    uint16
-	subs  []plugin.Subscription
-	plain []topic.Filter
-	codes []mqtt.ReasonCode
-	fresh []bool // the subscription did not exist
-	at    int
+	id      uint16
+	subs    []plugin.Subscription
+	plain   []topic.Filter
+	codes   []mqtt.ReasonCode
+	fresh   []bool // the subscription did not exist
+	at      int
+	joining int // shared subscriptions whose home has not answered
 }
 
 func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) error {
@@ -219,12 +220,37 @@ func (c *connection) subscribeStored(s store.Subscription) {
 	c.setSubscription(&plugin.Subscription{Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
 		RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: s.Identifier}, f)
 	if f.Share != "" {
-		c.joinShare(f.Filter, c.subs[s.Filter])
+		c.joinShare(f.Filter, c.subs[s.Filter], nil)
 	}
 }
 
-// subscribed answers SUBACK, then sends retained messages: never for shared subscriptions, and as Retain Handling says.
+// subscribed goes on once the store knows the subscriptions: members join their shared subscriptions, then SUBACK says that all is in
+// force.
 func (c *connection) subscribed(w *subscribing) {
+	for i := range w.subs {
+		sub := c.subs[w.subs[i].Filter]
+		if w.codes[i].IsError() || w.plain[i].Share == "" || sub == nil {
+			continue
+		}
+		if sub.member == nil {
+			w.joining++
+			c.joinShare(w.plain[i].Filter, sub, func() {
+				if w.joining--; w.joining == 0 && c.state == open {
+					c.suback(w)
+				}
+			})
+			continue
+		}
+		// With another QoS the store may have a queue for it now.
+		sub.member.onShare(c.sh, func(s *share) { s.checkStore(); s.dispatch() })
+	}
+	if w.joining == 0 {
+		c.suback(w)
+	}
+}
+
+// suback answers SUBACK, then sends retained messages: never for shared subscriptions, and as Retain Handling says.
+func (c *connection) suback(w *subscribing) {
 	p := mqtt.Suback{ID: w.id, Codes: w.codes}
 	if c.version != mqtt.V5 {
 		for i, code := range p.Codes {
@@ -241,14 +267,6 @@ func (c *connection) subscribed(w *subscribing) {
 		s := &w.subs[i]
 		c.sh.b.events.subscription(c, subscriptionMade, s)
 		sub := c.subs[s.Filter]
-		switch {
-		case sub == nil:
-		case w.plain[i].Share == "":
-		case sub.member == nil:
-			c.joinShare(w.plain[i].Filter, sub)
-		default: // with another QoS the store may have a queue for it now
-			sub.member.onShare(c.sh, func(s *share) { s.checkStore(); s.dispatch() })
-		}
 		switch {
 		case sub == nil || w.plain[i].Share != "":
 		case s.RetainHandling == 0 || s.RetainHandling == 1 && w.fresh[i]:

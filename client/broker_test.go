@@ -145,7 +145,7 @@ func shared(t *testing.T, o client.Options) {
 	got := make(chan string, 100)
 	for range 2 {
 		c := dial(t, ctx, o)
-		_, err := c.Subscribe(ctx, client.Subscription{Filter: "$share/group/work/+", QoS: 1,
+		_, err := c.Subscribe(ctx, client.Subscription{Filter: "$share/group/jobs/+", QoS: 1,
 			Handler: func(_ context.Context, m *client.Message) { got <- string(m.Payload) }})
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func shared(t *testing.T, o client.Options) {
 	}
 	p := dial(t, ctx, o)
 	for i := range 20 {
-		if err := p.Publish(ctx, client.Message{Topic: "work/x", Payload: fmt.Append(nil, i), QoS: 1}); err != nil {
+		if err := p.Publish(ctx, client.Message{Topic: "jobs/x", Payload: fmt.Append(nil, i), QoS: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}

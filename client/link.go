@@ -36,7 +36,6 @@ type link struct {
 	in   inBuffer // of the goroutine that reads
 	out  transport.Out
 	wake chan struct{} // has room for one
-	room bool          // the writer has bytes under way
 
 	closing bool          // write what waits, then close
 	cause   error         // the first reason for closing

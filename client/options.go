@@ -183,19 +183,19 @@ func (o *Options) check() error {
 	case o.ClientID == "" && o.Version == mqtt.V31:
 		return errors.New("MQTT 3.1 wants a ClientID")
 	case o.ClientID == "" && o.Version < mqtt.V5 && !o.CleanStart: // [MQTT-3.1.3-8]
-		return errors.New("CleanStart without a ClientID must be true in MQTT 3.1.1")
+		return errors.New("option CleanStart without a ClientID must be true in MQTT 3.1.1")
 	case o.ClientID == "" && o.Directory != "":
-		return errors.New("Directory wants a ClientID")
+		return errors.New("option Directory wants a ClientID")
 	case o.KeepAlive > math.MaxUint16*time.Second:
-		return fmt.Errorf("KeepAlive is above %d s", math.MaxUint16)
+		return fmt.Errorf("option KeepAlive is above %d s", math.MaxUint16)
 	case o.SessionExpiry < 0 || o.SessionExpiry > Forever:
-		return errors.New("SessionExpiry is out of range")
+		return errors.New("option SessionExpiry is out of range")
 	case o.Version == mqtt.V311 && o.Username == "" && len(o.Password) > 0 && o.Credentials == nil: // [MQTT-3.1.2-22]
 		return errors.New("a password without a user name exists in 5.0 only")
 	case len(o.Password) > mqtt.MaxString:
-		return errors.New("Password is longer than 65535 bytes")
+		return errors.New("option Password is longer than 65535 bytes")
 	case o.Auth != nil && o.Version != mqtt.V5:
-		return errors.New("Auth exists in 5.0 only")
+		return errors.New("option Auth exists in 5.0 only")
 	}
 	if err := errors.Join(checkText("ClientID", o.ClientID), checkText("Username", o.Username), checkUser(o.User)); err != nil {
 		return err

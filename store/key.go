@@ -115,7 +115,6 @@ func keyNumber(key []byte) uint64  { return binary.BigEndian.Uint64(key[prefixLe
 func keyNumber2(key []byte) uint64 { return binary.BigEndian.Uint64(key[prefixLen+8:]) }
 func keyID(key []byte) uint16      { return binary.BigEndian.Uint16(key[prefixLen+8:]) }
 func keyName(key []byte) string    { return string(key[prefixLen:]) }
-func keyName2(key []byte) string   { return string(key[prefixLen+8:]) }
 
 // groupHash spreads names over groups: 64-bit FNV-1a, finished so that names which differ in their last digit only do
 // not fall into neighbouring groups. It is part of the format on disk.

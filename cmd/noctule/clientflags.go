@@ -42,7 +42,6 @@ type clientFlags struct {
 	port                   int
 	ws                     bool
 	scheme                 string // of -L; empty = by the other flags
-	path                   string // of -L with ws
 	username               string
 	password               *string
 	id, idPrefix           string

@@ -29,10 +29,6 @@ func yesFlag(field func(*clientFlags) *bool) func(*clientFlags, string) error {
 	return func(f *clientFlags, _ string) error { *field(f) = true; return nil }
 }
 
-func listFlag(field func(*clientFlags) *[]string) func(*clientFlags, string) error {
-	return func(f *clientFlags, v string) error { *field(f) = append(*field(f), v); return nil }
-}
-
 func numberFlag(what string, from, to int, set func(*clientFlags, int)) func(*clientFlags, string) error {
 	return func(f *clientFlags, v string) error {
 		n, err := strconv.Atoi(v)

@@ -128,7 +128,7 @@ func (o *option) sample(path string) string {
 	case texts:
 		return fmt.Sprintf("write %s: [%q]", key, o.words[0])
 	case sections:
-		return fmt.Sprintf("write its entries below it, each with - before its first line")
+		return "write its entries below it, each with - before its first line"
 	case plugins:
 		return "write its entries below it, such as - name: auth.file"
 	case toggle:

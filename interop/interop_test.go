@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package interop runs real clients against the built program: mosquitto_pub and mosquitto_sub, paho for Python, mqtt.js. Clients that
+// Package interop runs real clients against the built program: mosquitto_pub and mosquitto_sub, paho for Python and for C, mqtt.js. Clients that
 // are not installed are skipped, loudly; with INTEROP=require their lack is a failure. mqtt.js is looked for in the folder that
 // MQTTJS names (where `npm install mqtt` was run).
 package interop
@@ -219,6 +219,19 @@ func TestPahoPython(t *testing.T) {
 	}
 	port, _ := serve(t)
 	if got := run(t, python, "testdata/paho_client.py", port); !strings.HasSuffix(got, "all well\n") {
+		t.Errorf("it said %q", got)
+	}
+}
+
+// paho for C does not see a second packet in one WebSocket frame.
+func TestPahoC(t *testing.T) {
+	cc := need(t, "cc")
+	client := filepath.Join(t.TempDir(), "paho_client")
+	if out, err := exec.Command(cc, "-o", client, "testdata/paho_client.c", "-lpaho-mqtt3c").CombinedOutput(); err != nil {
+		missing(t, "paho for C is not installed: "+string(out))
+	}
+	port, _ := serve(t)
+	if got := run(t, client, port); got != "all well\n" {
 		t.Errorf("it said %q", got)
 	}
 }

@@ -270,7 +270,7 @@ func TestFramesThatEndAWebSocket(t *testing.T) {
 			if !strings.HasSuffix(string(got), c.answer) || err != nil {
 				t.Errorf("answered %x, %v; want %x", got, err, c.answer)
 			}
-			if !bytes.Contains(got, packet(1, 'b')) {
+			if !bytes.HasPrefix(unframed(t, bytes.NewReader(got), len(packet(1, 'b'))), packet(1, 'b')) {
 				t.Error("what came before is not answered")
 			}
 			if err := receive(t, f.core().closed); (err == io.EOF) != c.peer || err == nil {
@@ -295,7 +295,60 @@ func TestPings(t *testing.T) {
 	send(t, conn, append(append([]byte("\x02\x83\x00\x00\x00\x00"), p[:3]...), "\x89\x80\x00\x00\x00\x00"...))
 	want(t, conn, []byte("\x8a\x00"))
 	send(t, conn, append([]byte("\x80\x83\x00\x00\x00\x00"), p[3:]...))
-	want(t, conn, append([]byte("\x82\x06"), p...))
+	if got := unframed(t, conn, len(p)); !bytes.Equal(got, p) {
+		t.Errorf("got % x, want % x", got, p)
+	}
+}
+
+// unframed reads n bytes of payload from small binary frames.
+func unframed(t *testing.T, r io.Reader, n int) (payload []byte) {
+	t.Helper()
+	for len(payload) < n {
+		var head [2]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil || head[0] != 0x82 || head[1] > 125 {
+			t.Fatalf("frame header % x, %v", head, err)
+		}
+		b := make([]byte, head[1])
+		if _, err := io.ReadFull(r, b); err != nil {
+			t.Fatal(err)
+		}
+		payload = append(payload, b...)
+	}
+	return payload
+}
+
+// Each MQTT packet has a frame of its own, small or large, and what is no packet is one frame.
+func TestFramesOfPackets(t *testing.T) {
+	var out transport.Out
+	large := append([]byte{0x30, 0xA0, 0x9C, 0x01}, make([]byte, 20_000)...)
+	for _, p := range [][]byte{{0xD0, 0}, {0x40, 2, 0, 1}} {
+		out.Append(p)
+	}
+	out.Append(large[:10])
+	out.Ref(large[10:])
+	out.Append([]byte{0xD0, 0})
+	w := newWS()
+	var got []byte
+	for range 10 {
+		for _, b := range w.gather(nil, &out) {
+			got = append(got, b...)
+			if n := w.advance(len(b)); n > 0 {
+				out.Advance(n)
+			}
+			break // one slice at a time, as a short write would
+		}
+	}
+	var want []byte
+	for _, p := range [][]byte{{0xD0, 0}, {0x40, 2, 0, 1}, large, {0xD0, 0}} {
+		want = append(websocket.AppendHeader(want, websocket.OpBinary, len(p)), p...)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%d bytes were written, want %d; they begin with % x", len(got), len(want), got[:min(len(got), 16)])
+	}
+	out.Append([]byte{0x30})
+	if b := w.gather(nil, &out); len(b) != 1 || !bytes.Equal(b[0], []byte{0x82, 1, 0x30}) {
+		t.Errorf("got % x", b)
+	}
 }
 
 // TestPingsOfAClientThatDoesNotRead must not pile up answers.

@@ -4,8 +4,10 @@
 package std
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/noctule/noctule/transport"
 	"github.com/noctule/noctule/transport/websocket"
@@ -14,8 +16,9 @@ import (
 // wsState is what a WebSocket connection has on top. It belongs to the loop.
 type wsState struct {
 	dec    websocket.Decoder
-	ahead  []byte // bytes to be written before those of the queue: headers and control frames
-	framed int    // bytes of the queue that belong to the frame whose header was or is ahead
+	ahead  []byte  // bytes to be written before those of the queue: headers and control frames
+	room   *[]byte // pooled, what ahead is built in; nil when nothing is ahead
+	framed int     // bytes of the queue that belong to the frame whose header was or is ahead
 	code   websocket.CloseCode
 	bye    bool // our close frame is ahead, or was
 }
@@ -37,17 +40,27 @@ func (w *wsState) decode(c *conn, b []byte) (n int, err error) {
 	return n, err
 }
 
-// gather appends to dst what is to be written next. If the last frame is complete, a pong that is owed goes out, and all that is
-// queued becomes the next frame.
+// Each packet becomes a frame of its own. The standard does not ask for it [MQTT-6.0.0-2], but clients exist (paho for C) that
+// do not see a second packet in a frame. Small packets are copied between their headers, up to frameCopies bytes at a time; one above frameCopy is
+// written from the queue.
+const (
+	frameCopy   = 16 << 10
+	frameCopies = 64 << 10
+)
+
+var frameRooms = sync.Pool{New: func() any { return new([]byte) }}
+
+// gather appends to dst what is to be written next. If the last frame is complete, a pong that is owed goes out, and what is
+// queued becomes the next frames.
 func (w *wsState) gather(dst [][]byte, out *transport.Out) [][]byte {
-	if len(w.ahead) == 0 && w.framed == 0 {
-		w.ahead = nil
+	if len(w.ahead) == 0 && w.framed == 0 && (w.dec.Owed() || out.Len() > 0) {
+		w.room = frameRooms.Get().(*[]byte)
+		w.ahead = (*w.room)[:0]
 		if w.dec.Owed() {
 			w.ahead = w.dec.AppendPong(w.ahead)
 		}
-		if w.framed = out.Len(); w.framed > 0 {
-			w.ahead = websocket.AppendHeader(w.ahead, websocket.OpBinary, w.framed)
-		}
+		w.frame(out)
+		*w.room = w.ahead
 	}
 	if len(w.ahead) > 0 {
 		dst = append(dst, w.ahead)
@@ -67,10 +80,59 @@ func (w *wsState) gather(dst [][]byte, out *transport.Out) [][]byte {
 	return dst
 }
 
+// frame puts whole packets of the queue ahead, each behind its frame header, or the header of one that is too large to be copied.
+func (w *wsState) frame(out *transport.Out) {
+	var list [8][]byte
+	rest, moved, left := out.Slices(list[:0]), 0, out.Len()
+	for left > 0 && len(w.ahead) < frameCopies {
+		n := packetSize(rest[0])
+		if n == 0 || n > left {
+			n = left // no packets: then it is one frame
+		}
+		if n > frameCopy {
+			if moved == 0 {
+				w.ahead = websocket.AppendHeader(w.ahead, websocket.OpBinary, n)
+				w.framed = n
+			}
+			break
+		}
+		w.ahead = websocket.AppendHeader(w.ahead, websocket.OpBinary, n)
+		moved, left = moved+n, left-n
+		for n > 0 {
+			k := min(n, len(rest[0]))
+			w.ahead = append(w.ahead, rest[0][:k]...)
+			if rest[0] = rest[0][k:]; len(rest[0]) == 0 {
+				rest = rest[1:]
+			}
+			n -= k
+		}
+	}
+	if moved > 0 {
+		out.Advance(moved)
+	}
+}
+
+// packetSize is the size of the packet that begins at b, by its fixed header; 0 if there is none.
+func packetSize(b []byte) int {
+	if len(b) < 2 {
+		return 0
+	}
+	remaining, n := binary.Uvarint(b[1:min(len(b), 5)])
+	if n <= 0 {
+		return 0
+	}
+	return 1 + n + int(remaining)
+}
+
 // advance takes n written bytes, and returns how many of them were the queue's.
 func (w *wsState) advance(n int) int {
 	k := min(n, len(w.ahead))
-	w.ahead = w.ahead[k:]
+	if w.ahead = w.ahead[k:]; len(w.ahead) == 0 && w.room != nil {
+		if cap(*w.room) <= 2*frameCopies {
+			frameRooms.Put(w.room)
+		}
+		w.ahead, w.room = nil, nil
+	}
 	w.framed -= n - k
 	return n - k
 }

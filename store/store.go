@@ -222,6 +222,9 @@ type Publish struct {
 	// WillOf is set when the message is that session's will: it is published at most once, and removed in the same
 	// commit (also if a limit refuses the message). Duplicate says that there was no such will any more.
 	WillOf SessionID
+	// Durability is the class of the message (and of the packet identifier with it). InMemory is for messages only that no
+	// packet identifier or will comes with; it is Interval otherwise. The memory engine takes all classes for InMemory.
+	Durability Durability
 	// IdentifierOnly keeps the packet identifier (and removes the will) but no message: no persistent session needs it.
 	IdentifierOnly bool
 

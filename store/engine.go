@@ -4,18 +4,41 @@
 package store
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // applySlice is how many commands are applied before readers get a turn.
 const applySlice = 64
 
+// entry is a command with its position. Positions grow; those of commands that are kept in memory only are odd, all others
+// even, so that whoever finds a position in a row knows whether the message can be in the log.
+type entry struct {
+	at      Position
+	command command
+}
+
+// volatile says that what stands at a position is in memory only.
+func (p Position) volatile() bool { return p&1 == 1 }
+
+// following is the position of the next command of a class of durability.
+func (p Position) following(d Durability) Position {
+	p++
+	if p.volatile() != (d == InMemory) {
+		p++
+	}
+	return p
+}
+
 // replog makes commands safe before they are applied: on this disk, or on a majority of nodes. One goroutine calls it.
 type replog interface {
-	// Propose returns when the commands, whose positions are first and those after it, are committed. It may block. If it
-	// fails none of them is applied.
-	Propose(first Position, commands []command) error
+	// Propose returns when the entries are as safe as the durability of each asks. It may block. If it fails none of them is
+	// applied. ErrFull says that there is no room for all of them.
+	Propose(entries []entry) error
+	// Tend does what has become due since. It says after how long it wants to be called again, 0 = not before the next Propose.
+	Tend() time.Duration
 	Close() error
 }
 
@@ -27,6 +50,7 @@ type replog interface {
 type engine struct {
 	machine *machine
 	log     replog
+	class   Durability   // of all commands but Publish
 	state   sync.RWMutex // guards machine
 
 	inbox   sync.Mutex // guards the following
@@ -46,9 +70,12 @@ type engine struct {
 	nextDue         atomic.Int64
 	commits         atomic.Int64
 
-	last  Position // committer's own
-	safe  []command
-	spare []command
+	// The committer's own.
+	last   Position
+	safe   []entry
+	spare  []command
+	broken error  // the log has failed: nothing is committed any more
+	after  func() // called after each batch with state held; nil = nothing
 }
 
 func startEngine(m *machine, log replog, maxCommands int, maxBytes int64) *engine {
@@ -141,55 +168,137 @@ func (e *engine) take() []command {
 		if e.stopped {
 			return nil
 		}
+		e.await(e.log.Tend())
+	}
+}
+
+// await waits until something is proposed, or for some time; 0 is for ever.
+func (e *engine) await(most time.Duration) {
+	if most == 0 {
 		<-e.wake
+		return
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-e.wake:
+	case <-timer.C:
 	}
 }
 
 // commit makes a batch safe, applies it, and calls the Done functions.
 func (e *engine) commit(batch []command) {
-	e.safe = e.safe[:0]
-	var weight int64
-	for _, c := range batch {
-		if c.kind() != 0 && !c.failed() {
-			e.safe = append(e.safe, c)
-			weight += c.weight()
-		}
-	}
+	weight := e.number(batch)
 	if len(e.safe) > 0 {
-		if err := e.log.Propose(e.last+1, e.safe); err != nil {
-			for _, c := range e.safe {
-				c.fail(err)
+		if err := e.propose(batch); err != nil {
+			for _, s := range e.safe {
+				s.command.fail(err)
 			}
 		}
 		e.commits.Add(1)
 	}
-	clear(e.safe)
 	e.pendingBytes.Add(-weight)
+	next := e.safe
 	for len(batch) > 0 {
 		n := min(applySlice, len(batch))
-		e.apply(batch[:n], n == len(batch))
+		next = e.apply(batch[:n], next, n == len(batch))
 		for _, c := range batch[:n] {
 			c.finish()
 			e.pendingCommands.Add(-1)
 		}
 		batch = batch[n:]
 	}
+	clear(e.safe)
 }
 
-// apply applies a slice of a batch; readers see all of it or nothing.
-func (e *engine) apply(commands []command, last bool) {
+// number gives positions to the commands of a batch that have not failed. It returns the bytes of their messages.
+func (e *engine) number(batch []command) (weight int64) {
+	e.safe = e.safe[:0]
+	at := e.last
+	for _, c := range batch {
+		if c.kind() != 0 && !c.failed() {
+			at = at.following(e.durability(c))
+			e.safe = append(e.safe, entry{at, c})
+			weight += c.weight()
+		}
+	}
+	return weight
+}
+
+// durability is the class of a command.
+func (e *engine) durability(c command) Durability {
+	switch c := c.(type) {
+	case *Publish:
+		if c.Durability == InMemory && (c.PacketID != 0 || c.WillOf != 0) {
+			return Interval
+		}
+		return c.Durability
+	case *Ack, *expire:
+		return Interval // losing them repeats what QoS 1 may repeat
+	}
+	return e.class
+}
+
+// propose has the log make e.safe safe. With a full disk it refuses what publishers bring, and waits for room for the rest.
+func (e *engine) propose(batch []command) error {
+	if e.broken != nil {
+		return e.broken
+	}
+	err := e.log.Propose(e.safe)
+	if errors.Is(err, ErrFull) {
+		for _, s := range e.safe {
+			if refusable(s.command) {
+				s.command.fail(ErrFull)
+			}
+		}
+		e.number(batch)
+		err = e.log.Propose(e.safe)
+	}
+	for errors.Is(err, ErrFull) && !e.isClosed() {
+		time.Sleep(max(e.log.Tend(), time.Millisecond))
+		err = e.log.Propose(e.safe)
+	}
+	if errors.Is(err, ErrFailed) {
+		e.broken = err
+	}
+	return err
+}
+
+// refusable says that a command is a publish whose client can be told that there is no room. A will has nobody to tell.
+func refusable(c command) bool {
+	p, ok := c.(*Publish)
+	return ok && p.WillOf == 0 && p.Durability != InMemory
+}
+
+func (e *engine) isClosed() bool {
+	e.inbox.Lock()
+	defer e.inbox.Unlock()
+	return e.closed
+}
+
+// apply applies a slice of a batch; readers see all of it or nothing. It returns the entries left.
+func (e *engine) apply(commands []command, next []entry, last bool) []entry {
 	e.state.Lock()
 	defer e.state.Unlock()
 	for _, c := range commands {
-		if c.kind() != 0 && !c.failed() {
-			e.last++
-			e.machine.apply(e.last, c)
+		if len(next) == 0 || next[0].command != c {
+			continue
+		}
+		at := next[0].at
+		next = next[1:]
+		if !c.failed() {
+			e.last = at
+			e.machine.apply(at, c)
 		}
 	}
 	if last {
 		e.machine.flush()
+		if e.after != nil {
+			e.after()
+		}
 	}
 	e.nextDue.Store(e.machine.nextDue())
+	return next
 }
 
 // Close may be called more than once, and not from a Done function.

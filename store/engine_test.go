@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/noctule/noctule/mqtt"
 )
@@ -24,22 +25,24 @@ type testLog struct {
 	t       *testing.T
 }
 
-func (l *testLog) Propose(first Position, commands []command) error {
+func (l *testLog) Propose(entries []entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fail != nil {
 		return l.fail
 	}
-	if first != l.next+1 {
-		l.t.Errorf("proposed position %d after %d", first, l.next)
-	}
-	l.next += Position(len(commands))
-	l.batches = append(l.batches, len(commands))
-	for _, c := range commands {
-		l.records = append(l.records, appendRecord(nil, c))
+	l.batches = append(l.batches, len(entries))
+	for _, e := range entries {
+		if e.at != l.next.following(Sync) {
+			l.t.Errorf("proposed position %d after %d", e.at, l.next)
+		}
+		l.next = e.at
+		l.records = append(l.records, appendRecord(nil, e.command))
 	}
 	return nil
 }
+
+func (l *testLog) Tend() time.Duration { return 0 }
 
 func (l *testLog) Close() error { return errors.New("closing the log") }
 
@@ -50,8 +53,9 @@ func publishOne(e *engine, done func(*Publish)) {
 // heldLog blocks in Propose until a token comes; inside synctest this shows who waits for a commit.
 type heldLog struct{ tokens chan error }
 
-func (l heldLog) Propose(Position, []command) error { return <-l.tokens }
-func (l heldLog) Close() error                      { return nil }
+func (l heldLog) Propose([]entry) error { return <-l.tokens }
+func (l heldLog) Tend() time.Duration   { return 0 }
+func (l heldLog) Close() error          { return nil }
 
 func TestNothingIsDoneBeforeItIsCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -148,7 +152,7 @@ func TestTheLogRebuildsTheState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.apply(Position(i+1), c)
+		m.apply(Position(2*i+2), c)
 	}
 	if m.hash() != e.machine.hash() {
 		t.Fatal("replaying the log gives another state")
@@ -164,7 +168,7 @@ func TestWaitingCommandsAreCommittedTogether(t *testing.T) {
 	}
 	log.mu.Unlock()
 	_ = e.Close() // the test log gives an error
-	if len(log.batches) > 3 || log.next != 100 {
+	if len(log.batches) > 3 || log.next != 200 {
 		t.Fatalf("batches of %v", log.batches)
 	}
 }

@@ -44,7 +44,7 @@ func (m *machine) load() error {
 func (m *machine) loadCounters(v []byte) error {
 	d := rowDecoder(v)
 	groups := d.uint()
-	m.applied, m.lastID, m.lastFID = Position(d.uint()), SessionID(d.uint()), d.uint()
+	m.applied, m.lastFID = Position(d.uint()), d.uint()
 	m.shared, m.stats.Messages, m.stats.MessageBytes = d.int(), d.int(), d.int()
 	if err := d.end(); err != nil {
 		return err

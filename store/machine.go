@@ -22,11 +22,12 @@ type machine struct {
 	bodies bodies
 	limits Limits
 	groups int
+	// lenient is set while a log in which something was lost is applied again.
+	lenient bool
 
-	applied Position  // of the last command
-	lastID  SessionID // counters: the last number given
-	lastFID uint64
-	shared  int64 // messages with more than one reference (rows B)
+	applied Position // of the last command; what is made by a command is numbered by its position
+	lastFID uint64   // the last number given to a filter
+	shared  int64    // messages with more than one reference (rows B)
 
 	names    sync.RWMutex // guards changes of the two maps below
 	byClient map[string]*session
@@ -79,7 +80,6 @@ func (m *machine) flush() {
 	v := append(m.value[:0], rowVersion)
 	v = appendUint(v, uint64(m.groups))
 	v = appendUint(v, uint64(m.applied))
-	v = appendUint(v, uint64(m.lastID))
 	v = appendUint(v, m.lastFID)
 	v = appendInt(v, m.shared)
 	v = appendInt(v, m.stats.Messages)
@@ -115,6 +115,9 @@ func (m *machine) owned(o Owner) (*session, error) {
 	switch {
 	case s == nil:
 		return nil, ErrNoSession
+	case m.lenient && o.Epoch > s.epoch: // its claim was lost from a damaged log
+		s.epoch = o.Epoch
+		m.saveSession(s)
 	case s.epoch != o.Epoch:
 		return nil, ErrFenced
 	}

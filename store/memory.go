@@ -3,6 +3,8 @@
 
 package store
 
+import "time"
+
 // NewMemory returns a store that keeps everything in memory: the twin of the durable engine, with the same machine and
 // the same queue in front of it. It has one goroutine, which Close ends.
 func NewMemory(o Options) Store { return newMemory(o, noLog{}) }
@@ -16,5 +18,6 @@ func newMemory(o Options, log replog) *engine {
 // noLog commits at once.
 type noLog struct{}
 
-func (noLog) Propose(Position, []command) error { return nil }
-func (noLog) Close() error                      { return nil }
+func (noLog) Propose([]entry) error { return nil }
+func (noLog) Tend() time.Duration   { return 0 }
+func (noLog) Close() error          { return nil }

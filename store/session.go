@@ -56,8 +56,7 @@ type held struct {
 
 // createSession makes a session, attached by its first claim.
 func (m *machine) createSession(c *Claim) *session {
-	m.lastID++
-	s := &session{id: m.lastID, clientID: c.ClientID, username: c.Username, created: c.Now, group: m.clientGroup(c.ClientID)}
+	s := &session{id: SessionID(m.applied), clientID: c.ClientID, username: c.Username, created: c.Now, group: m.clientGroup(c.ClientID)}
 	s.timer = timer{session: s, place: -1}
 	m.byID[s.id] = s
 	m.names.Lock()
@@ -72,7 +71,7 @@ func (m *machine) attach(s *session, c *Claim) {
 	if !s.attached {
 		m.stats.Attached++
 	}
-	s.epoch++
+	s.epoch = uint64(m.applied)
 	s.attached, s.expiry, s.expires = true, c.Expiry, 0
 	var w *will
 	if c.Will != nil && c.Will.Message != nil {

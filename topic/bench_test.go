@@ -179,39 +179,68 @@ func BenchmarkAppendOwner(b *testing.B) {
 	b.ReportMetric(float64(len(parts)), "slices")
 }
 
+// sensorName is the i-th name of a plant with one value for each sensor.
+func sensorName(i int) string {
+	return fmt.Sprintf("plant/%d/line/%d/sensor/%d/temperature", i%100, i/100%8, i)
+}
+
+// A tree of a million names, with values as large as those of a store.
 func BenchmarkTree(b *testing.B) {
+	type value struct{ a, b, c int64 }
 	const n = 1_000_000
-	names := make([]string, n)
-	for i := range names {
-		names[i] = benchName(i)
-	}
-	before := heap()
-	tree := NewTree[*int]()
-	start := time.Now()
-	for _, i := range rand.Perm(n) {
-		tree.Set(names[i], nil)
-	}
-	set := time.Since(start)
-	b.Run("memory", func(b *testing.B) {
-		for b.Loop() {
-		}
-		b.ReportMetric(float64(heap()-before)/n, "B/name")
-		b.ReportMetric(float64(set.Nanoseconds())/n, "ns/set")
-	})
-	b.Run("get", func(b *testing.B) {
-		for b.Loop() {
-			tree.Get(names[rand.IntN(n)])
-		}
-	})
-	for _, filter := range []string{"site3/dev403/temp", "site3/dev403/+", "+/dev403/temp", "site3/+/temp", "#"} {
-		b.Run(filter, func(b *testing.B) {
-			found := 0
-			for b.Loop() {
-				found = 0
-				tree.Match(filter, func(string, *int) bool { found++; return true })
+	for _, kind := range []struct {
+		name    string
+		of      func(int) string
+		filters []string
+	}{
+		{"devices", benchName, []string{"site3/dev403/temp", "site3/dev403/+", "+/dev403/temp", "site3/+/temp", "#"}},
+		{"sensors", sensorName, []string{"plant/3/line/0/sensor/3/#", "plant/3/line/4/#", "plant/+/line/+/sensor/403/#", "#"}},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			names := make([]string, n)
+			for i := range names {
+				names[i] = kind.of(i)
 			}
-			b.ReportMetric(float64(found), "found")
+			before := heap()
+			tree := NewTree[value]()
+			start := time.Now()
+			for _, i := range rand.Perm(n) {
+				tree.Set(names[i], value{})
+			}
+			set := time.Since(start)
+			b.Run("fill", func(b *testing.B) {
+				for b.Loop() {
+				}
+				b.ReportMetric(float64(heap()-before)/n, "B/name")
+				b.ReportMetric(float64(set.Nanoseconds())/n, "ns/set")
+				b.ReportMetric(float64(len(tree.pages)), "pages")
+			})
+			b.Run("get", func(b *testing.B) {
+				for b.Loop() {
+					tree.Get(names[rand.IntN(n)])
+				}
+			})
+			b.Run("churn", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					name := names[rand.IntN(n)]
+					tree.Delete(name)
+					tree.Set(name, value{})
+				}
+				b.ReportMetric(float64(heap()-before)/n, "B/name")
+			})
+			for _, filter := range kind.filters {
+				b.Run(filter, func(b *testing.B) {
+					found := 0
+					for b.Loop() {
+						found = 0
+						tree.Match(filter, func(string, value) bool { found++; return true })
+					}
+					b.ReportMetric(float64(found), "found")
+				})
+			}
+			runtime.KeepAlive(tree)
+			runtime.KeepAlive(names)
 		})
 	}
-	runtime.KeepAlive(tree)
 }

@@ -6,33 +6,37 @@ package topic
 import (
 	"math"
 	"slices"
-	"sort"
-	"strings"
 )
 
+// Sizes of a page of a Tree. Measured with a million names of 40 bytes and pages
+// of 64, 128 and 256 names: Get at random takes 1.6, 1.4 and 1.4 us, Delete and
+// Set together 2.1, 2.3 and 2.9 us, and a name 22.0, 21.4 and 21.3 bytes.
 const (
-	pageMost  = 256 // names in a page of a Tree
-	pageLeast = 64  // with fewer a page joins its neighbour
-	pageJoin  = 192 // if together they have at most so many
+	pageMost  = 128     // names
+	pageBytes = 4 << 10 // bytes of names, unless it is one
+	pageLeast = 32      // with fewer names a page joins its neighbour
+	pageJoin  = 96      // if together they have at most so many
 )
 
 // A Tree is a map from topic name to V in which the names that match a filter
 // are found by looking at little else. It belongs to one goroutine at a time, or
-// stands behind the caller's lock.
+// stands behind the caller's lock; any number of readers (Get, Match, MatchPage,
+// Scan, First, Len) may run beside each other.
 //
 // The names are kept in order, level by level: by their bytes, but with / before
 // all others, so that what is below a name follows it at once. A filter is a
 // walk along that order which skips over what cannot match. The order is cut
-// into pages of up to 256 names; an entry costs about 25 bytes beside its name
-// and value.
+// into pages of up to 128 names, which are written one after another without
+// what they share. A name of 40 bytes takes about 21 bytes beside its value, and
+// the garbage collector sees three objects for a page.
 type Tree[V any] struct {
 	pages []*page[V] // none is empty
 	n     int
 }
 
-// A page is a run of neighbouring names.
+// A page is a run of neighbouring names and their values.
 type page[V any] struct {
-	names  []string
+	names  run
 	values []V
 }
 
@@ -50,121 +54,148 @@ func (t *Tree[V]) Len() int { return t.n }
 
 // Get returns the value of name.
 func (t *Tree[V]) Get(name string) (v V, ok bool) {
-	p, i, ok := t.find(name)
-	if !ok {
+	p, at := t.find([]byte(name))
+	if !at.found {
 		return v, false
 	}
-	return t.pages[p].values[i], true
+	return t.pages[p].values[at.index], true
 }
 
-// Set gives name the value v and returns what it had before. The string is kept.
+// Set gives name the value v and returns what it had before. The string is not
+// kept.
 func (t *Tree[V]) Set(name string, v V) (old V, had bool) {
-	p, i, had := t.find(name)
-	if had {
-		values := t.pages[p].values
-		old, values[i] = values[i], v
+	key := []byte(name)
+	p, at := t.find(key)
+	if at.found {
+		value := &t.pages[p].values[at.index]
+		old, *value = *value, v
 		return old, true
 	}
 	t.n++
-	if p == len(t.pages) { // behind all others
-		if p == 0 || len(t.pages[p-1].names) == pageMost {
-			t.pages = append(t.pages, &page[V]{names: []string{name}, values: []V{v}})
-			return old, false
-		}
-		p--
-		i = len(t.pages[p].names)
+	if len(t.pages) == 0 {
+		t.pages = append(t.pages, &page[V]{})
 	}
-	if len(t.pages[p].names) == pageMost {
-		t.split(p)
-		if half := len(t.pages[p].names); i > half {
-			p, i = p+1, i-half
-		}
+	if pg := t.pages[p]; pg.full(len(key) - at.before) {
+		p = t.split(p, at)
+		at = t.pages[p].names.seek(place{}, key)
 	}
-	pg := t.pages[p]
-	pg.names = slices.Insert(pg.names, i, name)
-	pg.values = slices.Insert(pg.values, i, v)
+	t.pages[p].insert(at, key, v)
 	return old, false
 }
 
 // Delete removes name and returns the value it had.
 func (t *Tree[V]) Delete(name string) (old V, had bool) {
-	p, i, had := t.find(name)
-	if !had {
+	p, at := t.find([]byte(name))
+	if !at.found {
 		return old, false
 	}
 	t.n--
 	pg := t.pages[p]
-	old = pg.values[i]
-	pg.names = slices.Delete(pg.names, i, i+1)
-	pg.values = slices.Delete(pg.values, i, i+1)
-	if len(pg.names) < pageLeast {
+	old = pg.values[at.index]
+	pg.names = pg.names.remove(at.at)
+	pg.values = trim(slices.Delete(pg.values, at.index, at.index+1))
+	if len(pg.values) < pageLeast {
 		t.join(p)
 	}
 	return old, true
 }
 
-// split moves the second half of page p to a new page behind it.
-func (t *Tree[V]) split(p int) {
+// First returns the first name in the tree's order and its value.
+func (t *Tree[V]) First() (name string, v V, ok bool) {
+	if t.n == 0 {
+		return "", v, false
+	}
+	return string(t.pages[0].names.first()), t.pages[0].values[0], true
+}
+
+// full reports whether a name that needs n bytes has no room in the page.
+func (pg *page[V]) full(n int) bool {
+	return len(pg.values) == pageMost || len(pg.values) > 0 && len(pg.names)+n > pageBytes
+}
+
+func (pg *page[V]) insert(at place, key []byte, v V) {
+	pg.names = pg.names.insert(at, key)
+	pg.values = slices.Insert(grow(pg.values, 1), at.index, v)
+}
+
+// find returns where key is, or where it belongs; in the first page, which there
+// may not be, if all names are behind it.
+func (t *Tree[V]) find(key []byte) (p int, at place) {
+	p = t.seek(0, key)
+	if p < len(t.pages) {
+		at = t.pages[p].names.seek(place{}, key)
+	}
+	return p, at
+}
+
+// seek returns the last page from p on whose first name is not behind key; p if
+// there is none.
+func (t *Tree[V]) seek(p int, key []byte) int {
+	// Pages below low begin at or before key, those from high on behind it. All between have as many bytes in common with
+	// key as both of these.
+	low, high := p, len(t.pages)
+	var before, behind int
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		first := t.pages[mid].names.first()
+		n := min(before, behind)
+		n += common(first[n:], key[n:])
+		if n == len(first) || n < len(key) && precedes(first[n], key[n]) {
+			low, before = mid+1, n
+		} else {
+			high, behind = mid, n
+		}
+	}
+	return max(low-1, p)
+}
+
+// split makes room for a name in page p, and returns the page it belongs to now.
+// Pages that are filled in order are left full.
+func (t *Tree[V]) split(p int, at place) int {
 	pg := t.pages[p]
-	half := len(pg.names) / 2
-	t.pages = slices.Insert(t.pages, p+1, &page[V]{
-		names:  slices.Clone(pg.names[half:]),
-		values: slices.Clone(pg.values[half:]),
-	})
-	pg.names = slices.Delete(pg.names, half, len(pg.names))
-	pg.values = slices.Delete(pg.values, half, len(pg.values))
+	next := &page[V]{}
+	switch n := len(pg.values); {
+	case at.index == n:
+		t.pages = slices.Insert(t.pages, p+1, next)
+		return p + 1
+	case n == 1:
+		t.pages = slices.Insert(t.pages, p, next)
+		return p
+	}
+	n, a, b := pg.names.split()
+	next.names, next.values = b, append([]V(nil), pg.values[n:]...)
+	pg.names, pg.values = a, append([]V(nil), pg.values[:n]...)
+	t.pages = slices.Insert(t.pages, p+1, next)
+	if at.index > n {
+		return p + 1
+	}
+	return p
 }
 
 // join removes page p if it is empty, and puts a page that has few names left
 // together with a neighbour if the two are small.
 func (t *Tree[V]) join(p int) {
-	switch small := func(p int) bool {
-		return p >= 0 && p+1 < len(t.pages) && len(t.pages[p].names)+len(t.pages[p+1].names) <= pageJoin
-	}; {
-	case len(t.pages[p].names) == 0:
-		t.pages = slices.Delete(t.pages, p, p+1)
-		if len(t.pages) == 0 {
-			t.pages = nil
+	if len(t.pages[p].values) == 0 {
+		t.pages = trim(slices.Delete(t.pages, p, p+1))
+		return
+	}
+	if !t.small(p) {
+		if p--; !t.small(p) {
+			return
 		}
-		return
-	case small(p):
-	case small(p - 1):
-		p--
-	default:
-		return
 	}
 	a, b := t.pages[p], t.pages[p+1]
-	t.pages[p] = &page[V]{
-		names:  slices.Concat(a.names, b.names),
-		values: slices.Concat(a.values, b.values),
+	t.pages[p] = &page[V]{a.names.join(b.names), slices.Concat(a.values, b.values)}
+	t.pages = trim(slices.Delete(t.pages, p+1, p+2))
+}
+
+// small reports whether pages p and p+1 are there and have room in one.
+func (t *Tree[V]) small(p int) bool {
+	if p < 0 || p+1 >= len(t.pages) {
+		return false
 	}
-	t.pages = slices.Delete(t.pages, p+1, p+2)
-}
-
-// find returns where name is, or else where it belongs.
-func (t *Tree[V]) find(name string) (p, i int, ok bool) {
-	p, i = t.seek(bound{name, exactly})
-	return p, i, p < len(t.pages) && t.pages[p].names[i] == name
-}
-
-// seek returns the first entry that is not before b; p is len(t.pages) if there
-// is none.
-func (t *Tree[V]) seek(b bound) (p, i int) {
-	p = sort.Search(len(t.pages), func(p int) bool {
-		names := t.pages[p].names
-		return !b.after(names[len(names)-1])
-	})
-	if p == len(t.pages) {
-		return p, 0
-	}
-	return p, t.pages[p].seek(0, b)
-}
-
-// seek returns the first entry at or behind from that is not before b.
-func (pg *page[V]) seek(from int, b bound) int {
-	return from + sort.Search(len(pg.names)-from, func(i int) bool {
-		return !b.after(pg.names[from+i])
-	})
+	a, b := t.pages[p], t.pages[p+1]
+	return len(a.values)+len(b.values) <= pageJoin && len(a.names)+len(b.names) <= pageBytes*3/4
 }
 
 // Match calls yield for each name that matches filter, in order, until it
@@ -183,9 +214,9 @@ func (t *Tree[V]) MatchPage(filter, after string, max int, dst []Entry[V]) (page
 	return page, more
 }
 
-// Scan is MatchPage with a limit also to the work done: it looks at no more than
-// steps names. The next page begins after the name last, which need not be a
-// match.
+// Scan is MatchPage with a limit also to the work done: it takes no more than
+// steps, one for each name it looks at and one more for each stepBytes of it. The
+// next page begins after the name last, which need not be a match.
 func (t *Tree[V]) Scan(filter, after string, max, steps int, dst []Entry[V]) (page []Entry[V], last string, more bool) {
 	if max <= 0 {
 		return dst, after, t.n > 0
@@ -196,156 +227,4 @@ func (t *Tree[V]) Scan(filter, after string, max, steps int, dst []Entry[V]) (pa
 		return len(dst) < end
 	})
 	return dst, last, more
-}
-
-// scan calls yield for the matches after the name after until it returns false
-// or steps names have been looked at. It returns the name looked at last and
-// whether it was not the last of all that could match.
-func (t *Tree[V]) scan(filter, after string, steps int, yield func(string, V) bool) (last string, more bool) {
-	from := bound{literal(filter), exactly}
-	if after != "" && compare(after, from.name) >= 0 {
-		from = bound{after, behind}
-	}
-	p, i := t.seek(from)
-	for last = after; p < len(t.pages); steps-- {
-		if steps <= 0 {
-			return last, true
-		}
-		pg := t.pages[p]
-		last = pg.names[i]
-		matches, next := advance(filter, last)
-		if next.how == nowhere {
-			if matches {
-				yield(last, pg.values[i])
-			}
-			return last, false
-		}
-		if matches && !yield(last, pg.values[i]) {
-			return last, true
-		}
-		p, i = t.forward(p, i+1, next)
-	}
-	return last, false
-}
-
-// forward is seek for an entry that is known not to be before place i of page p:
-// often it is there or nearby.
-func (t *Tree[V]) forward(p, i int, b bound) (int, int) {
-	if i == len(t.pages[p].names) {
-		p, i = p+1, 0
-		if p == len(t.pages) {
-			return p, 0
-		}
-	}
-	names := t.pages[p].names
-	switch {
-	case !b.after(names[i]):
-		return p, i
-	case !b.after(names[len(names)-1]):
-		return p, t.pages[p].seek(i+1, b)
-	}
-	return t.seek(b)
-}
-
-// A bound is a place in the order of names.
-type bound struct {
-	name string
-	how  byte // one of the following
-}
-
-const (
-	exactly byte = iota // at name
-	behind              // after name
-	beyond              // after name and all that is below it
-	nowhere             // after everything
-)
-
-// after reports whether the bound is after name.
-func (b bound) after(name string) bool {
-	switch c := compare(name, b.name); {
-	case b.how == nowhere || c < 0:
-		return true
-	case b.how == exactly:
-		return false
-	case c == 0:
-		return true
-	}
-	return b.how == beyond && below(name, b.name)
-}
-
-// below reports whether name is prefix followed by further levels.
-func below(name, prefix string) bool {
-	return len(name) > len(prefix) && name[len(prefix)] == '/' && name[:len(prefix)] == prefix
-}
-
-// compare orders names by their bytes, but with / first.
-func compare(a, b string) int {
-	n := min(len(a), len(b))
-	for i := 0; i < n; i++ {
-		x, y := a[i], b[i]
-		if x == y {
-			continue
-		}
-		if x == '/' || y != '/' && x < y {
-			return -1
-		}
-		return 1
-	}
-	return len(a) - len(b)
-}
-
-// advance reports whether filter matches name and where the next name that
-// could match is, at the earliest.
-func advance(filter, name string) (matches bool, next bound) {
-	if hidden(filter, name) {
-		return false, bound{"%", exactly} // the byte after $
-	}
-	plus := -1 // where the last level that + stands for ends in name
-	for from := 0; ; {
-		want, rest, more := strings.Cut(filter, "/")
-		if want == "#" {
-			return true, bound{name, behind}
-		}
-		end := len(name)
-		if i := strings.IndexByte(name[from:], '/'); i >= 0 {
-			end = from + i
-		}
-		if want == "+" {
-			plus = end
-		} else if c := compare(name[from:end], want); c < 0 {
-			return false, bound{name[:from] + literal(filter), exactly}
-		} else if c > 0 {
-			return false, skip(name, plus)
-		}
-		switch deeper := end < len(name); {
-		case !more:
-			return !deeper, skip(name, plus)
-		case !deeper && rest == "#":
-			return true, bound{name, behind}
-		case !deeper:
-			return false, bound{name + "/" + literal(rest), exactly}
-		}
-		filter, from = rest, end+1
-	}
-}
-
-// skip returns the place beyond all names that share with name the levels up to
-// plus, behind which the filter has no further choice; nowhere if it had none.
-func skip(name string, plus int) bound {
-	if plus < 0 {
-		return bound{how: nowhere}
-	}
-	return bound{name[:plus], beyond}
-}
-
-// literal returns the levels of filter before its first wildcard.
-func literal(filter string) string {
-	i := strings.IndexAny(filter, "+#")
-	switch {
-	case i < 0:
-		return filter
-	case i == 0:
-		return ""
-	}
-	return filter[:i-1]
 }

@@ -4,9 +4,13 @@
 package topic
 
 import (
+	"fmt"
 	"maps"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sort"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -66,7 +70,7 @@ func matching[V any](m map[string]V, filter string) []string {
 			names = append(names, name)
 		}
 	}
-	sort.Slice(names, func(i, j int) bool { return compare(names[i], names[j]) < 0 })
+	sort.Slice(names, func(i, j int) bool { return compare([]byte(names[i]), []byte(names[j])) < 0 })
 	return names
 }
 
@@ -129,7 +133,7 @@ func TestTreeWithManyPages(t *testing.T) {
 		tree := NewTree[int]()
 		keys := slices.Collect(maps.Keys(names))
 		if order == "sorted" {
-			sort.Slice(keys, func(i, j int) bool { return compare(keys[i], keys[j]) < 0 })
+			sort.Slice(keys, func(i, j int) bool { return compare([]byte(keys[i]), []byte(keys[j])) < 0 })
 		}
 		for _, name := range keys {
 			tree.Set(name, names[name])
@@ -155,7 +159,7 @@ func TestTreeWithManyPages(t *testing.T) {
 		for name := range left {
 			tree.Delete(name)
 		}
-		if tree.Len() != 0 || tree.pages != nil {
+		if tree.Len() != 0 || len(tree.pages) != 0 {
 			t.Errorf("%d names, %d pages left", tree.Len(), len(tree.pages))
 		}
 	}
@@ -195,6 +199,154 @@ func TestTreePagesWhileItChanges(t *testing.T) {
 				t.Fatalf("%q came %d times in the pages of %q", name, got[name], filter)
 			}
 		}
+	})
+}
+
+// Long names, with much in common and with nothing.
+func TestTreeLongNames(t *testing.T) {
+	tree, want := NewTree[int](), map[string]int{}
+	for i := range 100 {
+		for _, name := range []string{
+			strings.Repeat("level/", 10000) + fmt.Sprint(i),        // of 10001 levels
+			fmt.Sprint(i, "/") + strings.Repeat("x", MaxLength-10), // of which two do not fit into one page
+			strings.Repeat("/", i+1),
+			fmt.Sprint(i),
+		} {
+			tree.Set(name, i)
+			want[name] = i
+		}
+	}
+	for _, filter := range []string{"#", "level/#", "level/+/#", "+/+", strings.Repeat("+/", 10000) + "7", "/+/+/#"} {
+		checkTreeMatch(t, tree, want, filter)
+		checkTreePages(t, tree, want, filter, 7)
+	}
+	for name := range want {
+		if v, had := tree.Delete(name); !had || v != want[name] {
+			t.Fatalf("Delete(%.20q) = %d, %v", name, v, had)
+		}
+		if delete(want, name); len(want)%50 == 0 {
+			checkTreeMatch(t, tree, want, "#")
+		}
+	}
+	if len(tree.pages) != 0 {
+		t.Errorf("%d pages left", len(tree.pages))
+	}
+}
+
+// A long name costs steps by its length, so that a scan is bounded in time.
+func TestTreeScanCountsBytes(t *testing.T) {
+	tree := NewTree[int]()
+	for i := range 100 {
+		tree.Set(fmt.Sprint(i, "/")+strings.Repeat("x", 10*stepBytes), i)
+	}
+	if page, _, more := tree.Scan("#", "", 100, 100, nil); len(page) > 11 || !more {
+		t.Errorf("100 steps lead over %d names of %d bytes", len(page), 10*stepBytes)
+	}
+}
+
+// Names that come and go leave no memory behind: with as many names as before a
+// tree is as large as before.
+func TestTreeGivesMemoryBack(t *testing.T) {
+	const n = 20_000
+	tree := NewTree[[3]int64]()
+	before := heap()
+	for i := range n {
+		tree.Set(sensorName(i), [3]int64{})
+	}
+	first := heap() - before
+	for i := range 10 * n {
+		tree.Delete(sensorName(i))
+		tree.Set(sensorName(i+n), [3]int64{})
+	}
+	if now := heap() - before; now > first*5/4 {
+		t.Errorf("%d bytes for %d names became %d", first, n, now)
+	}
+	for i := range n {
+		if i%16 != 0 {
+			tree.Delete(sensorName(i + 10*n))
+		}
+	}
+	if now := heap() - before; now > first/8 {
+		t.Errorf("%d bytes for %d names became %d for %d", first, n, now, tree.Len())
+	}
+	runtime.KeepAlive(tree)
+}
+
+// A name of a plant's many sensors costs little, in whatever order they come.
+func TestTreeIsSmall(t *testing.T) {
+	const n, most = 100_000, 24 + 30 // value and name
+	before := heap()
+	tree := NewTree[[3]int64]()
+	for _, i := range rand.Perm(n) {
+		tree.Set(sensorName(i), [3]int64{})
+	}
+	if each := (heap() - before) / n; each > most {
+		t.Errorf("%d bytes for a name and its value, want at most %d", each, most)
+	}
+	runtime.KeepAlive(tree)
+}
+
+func TestTreeGetDoesNotAllocate(t *testing.T) {
+	tree, name := NewTree[int](), sensorName(1)
+	tree.Set(name, 1)
+	if n := testing.AllocsPerRun(100, func() { tree.Get(name); tree.Set(name, 2) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestTreeFirst(t *testing.T) {
+	tree := NewTree[int]()
+	if name, _, ok := tree.First(); ok {
+		t.Errorf("an empty tree begins with %q", name)
+	}
+	for i, name := range []string{"b", "a/b", "a!", "a"} {
+		tree.Set(name, i)
+	}
+	for _, want := range []string{"a", "a/b", "a!", "b"} {
+		name, v, ok := tree.First()
+		if old, _ := tree.Delete(name); name != want || v != old || !ok {
+			t.Errorf("First() = %q, %d, %v, want %q, %d", name, v, ok, want, old)
+		}
+	}
+}
+
+// FuzzTree takes names and filters from one string: what follows a capital letter
+// is set (S), deleted (D) or looked for (F).
+func FuzzTree(f *testing.F) {
+	f.Add("Sa/bSa/cSaD a/bFa/#F+/cF#")
+	f.Add("S$a/bS/S//S/aF+/+F$a/+F/+")
+	f.Fuzz(func(t *testing.T, program string) {
+		tree, want := NewTree[int](), map[string]int{}
+		for len(program) > 1 {
+			op := program[0]
+			arg := program[1:]
+			if i := strings.IndexAny(arg, "SDF"); i >= 0 {
+				arg = arg[:i]
+			}
+			program = program[1+len(arg):]
+			if _, err := ParseFilter(arg, 0); err != nil || strings.Contains(arg, "\x00") {
+				continue
+			}
+			switch {
+			case op == 'F':
+				checkTreeMatch(t, tree, want, arg)
+				checkTreePages(t, tree, want, arg, 2)
+			case !ValidName(arg):
+			case op == 'D':
+				old, had := tree.Delete(arg)
+				if was, ok := want[arg]; old != was || had != ok {
+					t.Fatalf("Delete(%q) = %v, %v", arg, old, had)
+				}
+				delete(want, arg)
+			default:
+				old, had := tree.Set(arg, len(program))
+				if was, ok := want[arg]; old != was || had != ok {
+					t.Fatalf("Set(%q) = %v, %v", arg, old, had)
+				}
+				want[arg] = len(program)
+			}
+		}
+		checkTreeMatch(t, tree, want, "#")
 	})
 }
 

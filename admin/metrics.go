@@ -64,6 +64,7 @@ var (
 	storeBytes     = desc("store_bytes", "Their bytes.")
 	retained       = desc("retained_messages", "Retained messages.")
 	retainedBytes  = desc("retained_bytes", "Their bytes.")
+	storeKept      = desc("store_kept_messages_total", "Messages that the store took, by class of durability.", "durability")
 	storeDropped   = desc("store_dropped_total", "Stored messages dropped by a limit of a queue.")
 	storeExpired   = desc("store_expired_total", "Stored messages that expired.")
 	storeCommits   = desc("store_commits_total", "Commits.")
@@ -140,6 +141,9 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 	gauge(out, shares, float64(s.SharedGroups))
 	gauge(out, queued, float64(s.Queued))
 	gauge(out, queuedBytes, float64(s.QueuedBytes))
+	for class, n := range s.Kept {
+		counter(out, storeKept, n, store.Durability(class).String())
+	}
 	for c, d := range counterDescs {
 		counter(out, d, s.Counts[c])
 	}

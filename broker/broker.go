@@ -65,6 +65,7 @@ func New(o Options) (*Broker, error) {
 	}
 	if o.Store == nil {
 		b.store = store.NewMemory(store.Options{Limits: DefaultStoreLimits()})
+		b.opts.Durability = store.InMemory
 	} else {
 		b.store = o.Store
 	}
@@ -157,7 +158,7 @@ func (b *Broker) SetLimits(l Limits) { b.setConfig(l, b.config.Load().policy) }
 func (b *Broker) SetPolicy(p Policy) { b.setConfig(b.config.Load().limits, p) }
 
 func (b *Broker) setConfig(l Limits, p Policy) {
-	b.config.Store(&config{limits: l, offer: l.offer(), policy: p})
+	b.config.Store(&config{limits: l, offer: l.offer(), policy: p, weakness: weakness(b.opts.Durability, p.DurabilityByTopic)})
 }
 
 // Phase is where the broker stands in its life.

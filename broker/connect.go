@@ -281,7 +281,16 @@ func (c *connection) connack(present bool) []byte {
 			}
 		}
 	}
-	return p.Append(nil, c.version)
+	connack := p.Append(nil, c.version)
+	if c.version == mqtt.V5 {
+		weakness := c.sh.b.config.Load().weakness
+		limit := int(l.terms.Limits.MaxPacket)
+		if len(weakness) > 0 && (limit == 0 || len(connack)+len(weakness)+3 <= limit) { // [MQTT-3.2.2-20]; the lengths may grow
+			p.Properties = append(p.Properties, weakness...)
+			connack = p.Append(connack[:0], c.version)
+		}
+	}
+	return connack
 }
 
 // refuse ends a connection that was not granted, with a CONNACK where the version is known [MQTT-3.1.4-2].

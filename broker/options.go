@@ -17,6 +17,9 @@ import (
 type Options struct {
 	// Store keeps what survives a connection. Nil means a store in memory. The broker closes it at Shutdown.
 	Store store.Store
+	// Durability is the class of messages, but for those that Policy.DurabilityByTopic names; see store.Publish. It does not
+	// change what the store does with other commands: that was chosen when it was opened. Without a Store it is InMemory.
+	Durability store.Durability
 	// Plugins are asked and told in this order.
 	Plugins []plugin.Plugin
 	// Logger gets life cycle at Info, connections at Debug. Nil discards.
@@ -107,7 +110,26 @@ type Policy struct {
 	SysInterval time.Duration
 	// ServerReference is told to clients that Redirect sends away.
 	ServerReference string
+	// DurabilityByTopic gives messages of some topics another class than Options.Durability; the first filter that matches counts.
+	// It is looked at only for messages that go to the store.
+	DurabilityByTopic []TopicDurability
+	// WhenFull is what publishers of messages that must be kept get while the disk is full.
+	WhenFull WhenFull
 }
+
+// TopicDurability is the class of durability of the messages whose topics match.
+type TopicDurability struct {
+	Filter     string // a topic filter, not a shared one
+	Durability store.Durability
+}
+
+// WhenFull is what to do with publishers while the disk is full.
+type WhenFull byte
+
+const (
+	RefuseWhenFull WhenFull = iota // 0x97 to 5.0 clients; the others' connection ends, for their acknowledgement would be a lie
+	HoldWhenFull                   // the acknowledgement waits for room, and the publisher is not read until then
+)
 
 // Anonymous says where clients may come in without a login, when no authenticator has an opinion.
 type Anonymous byte
@@ -162,7 +184,8 @@ func (l *Limits) offer() session.Offer {
 
 // config is what shards read of the options that may change; replaced as a whole.
 type config struct {
-	limits Limits
-	offer  session.Offer
-	policy Policy
+	limits   Limits
+	offer    session.Offer
+	policy   Policy
+	weakness mqtt.Properties // told at CONNACK
 }

@@ -92,8 +92,9 @@ type keeping struct {
 	store.Publish
 	origin
 	sh      *shard
-	empty   bool // nobody online matched
-	durable bool // a persistent session matched when it was proposed
+	class   store.Durability // what the store makes of Publish.Durability
+	empty   bool             // nobody online matched
+	durable bool             // a persistent session matched when it was proposed
 }
 
 var keepings = sync.Pool{New: func() any { return new(keeping) }}
@@ -103,10 +104,15 @@ var keepings = sync.Pool{New: func() any { return new(keeping) }}
 func (sh *shard) keep(m *mqtt.Message, o origin, durable, body, keepID bool) {
 	k := keepings.Get().(*keeping)
 	k.origin, k.sh, k.empty, k.durable = o, sh, sh.matches.Empty(), durable
-	k.Publish = store.Publish{Message: m, WillOf: o.will, IdentifierOnly: !body, Done: committed, Context: k}
+	class := sh.b.classOf(m.Topic)
+	k.Publish = store.Publish{Message: m, WillOf: o.will, Durability: class, IdentifierOnly: !body, Done: committed, Context: k}
 	if keepID {
 		k.Publisher, k.PacketID = o.c.kept.owner, o.id
 	}
+	if (keepID || o.will != 0) && sh.b.opts.Durability != store.InMemory {
+		class = min(class, store.Interval) // as the store does
+	}
+	k.class = class
 	sh.b.store.ProposePublish(&k.Publish)
 }
 
@@ -127,12 +133,15 @@ func (k *keeping) Run(*loop.Loop) {
 	if k.empty && !k.Matched {
 		code = mqtt.NoMatchingSubscribers
 	}
-	err, duplicate := k.Err, k.Duplicate
+	err, duplicate, class, body := k.Err, k.Duplicate, k.class, !k.IdentifierOnly
 	*k = keeping{}
 	keepings.Put(k)
 	if err != nil {
 		sh.keepFailed(m, err)
-	} else if m.Retain && !duplicate {
+	} else if body {
+		sh.tally.kept[class].Add(1)
+	}
+	if err == nil && m.Retain && !duplicate {
 		sh.retainedChanged(m)
 		if m.Expiry != 0 {
 			sh.b.keeper.wake()

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/store"
 )
 
 // Counter names one thing that the broker counts.
@@ -59,6 +60,7 @@ type tally struct {
 	closed  [64]atomic.Int64 // connections ended, by cause
 	refused [64]atomic.Int64 // connections refused, by cause
 	dropped [64]atomic.Int64 // messages dropped, by cause
+	kept    [store.InMemory + 1]atomic.Int64
 	connected, subscriptions, shared,
 	queued, queuedBytes atomic.Int64
 	_ [64]byte
@@ -73,7 +75,9 @@ type Stats struct {
 	Connected                   int64 // granted connections now
 	MaxConnected                int64
 	Subscriptions, SharedGroups int64 // of online sessions
-	Queued, QueuedBytes         int64 // messages waiting in memory for online sessions
+	// Kept are the messages that the store took, by class of durability.
+	Kept                [store.InMemory + 1]int64
+	Queued, QueuedBytes int64 // messages waiting in memory for online sessions
 }
 
 // Stats sums the counts of all loops. Any goroutine.
@@ -89,6 +93,9 @@ func (b *Broker) Stats() Stats {
 			s.Closed[cause] += t.closed[cause].Load()
 			s.Refused[cause] += t.refused[cause].Load()
 			s.Dropped[cause] += t.dropped[cause].Load()
+		}
+		for class := range s.Kept {
+			s.Kept[class] += t.kept[class].Load()
 		}
 		s.Connected += t.connected.Load()
 		s.Subscriptions += t.subscriptions.Load()

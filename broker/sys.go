@@ -14,6 +14,7 @@ import (
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/session"
+	"github.com/noctule/noctule/store"
 	"github.com/noctule/noctule/topic"
 )
 
@@ -138,6 +139,9 @@ func (t *sysTopics) publish(now int64) {
 	n("messages/sent", st.Counts[PacketsSent])
 	n("store/messages/count", stored.Messages)
 	n("store/messages/bytes", stored.MessageBytes)
+	for class, kept := range st.Kept {
+		n("store/messages/kept/"+store.Durability(class).String(), kept)
+	}
 	n("subscriptions/count", st.Subscriptions)
 	n("shared_subscriptions/count", st.SharedGroups)
 	n("retained messages/count", int64(stored.Retained))

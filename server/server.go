@@ -113,7 +113,7 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	s.store = store.NewMemory(store.Options{Limits: c.Store})
+	s.store = store.NewMemory(store.Options{Limits: c.Store.Limits})
 	limits := c.Limits.Limits
 	s.broker, err = broker.New(broker.Options{
 		Store: s.store, Plugins: plugins, Logger: s.log, Limits: &limits, Policy: c.Policy,

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/topic"
 )
 
 // check finds what is wrong between options that are right one by one, and names what has no name.
@@ -31,6 +33,7 @@ func (c *Config) check() Mistakes {
 		wrong("listeners", "nobody can connect without a listener", "remove the line for a listener on localhost:1883")
 	}
 	c.checkAdmin(wrong)
+	c.checkStore(wrong)
 	names, addresses := map[string]bool{}, map[string]bool{}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -63,6 +66,36 @@ func (c *Config) checkAdmin(wrong func(path, problem, fix string)) {
 		wrong("admin.address", c.Admin.Address+" can be reached from other hosts, and the admin server has no login",
 			"write 127.0.0.1:"+a.Port+", or admin.expose: true")
 	}
+}
+
+// checkStore finds classes of topics that say nothing, or promise what is not kept.
+func (c *Config) checkStore(wrong func(path, problem, fix string)) {
+	for i, t := range c.Policy.DurabilityByTopic {
+		path := fmt.Sprintf("store.durability_by_topic[%d]", i)
+		_, given := c.Given(path + ".durability")
+		switch {
+		case t.Filter == "":
+			wrong(path, "has no filter", "write filter: \"telemetry/#\", say")
+		case !given:
+			wrong(path, "has no durability", "write durability: "+strings.Join(durabilityWords, ", or durability: "))
+		case c.Store.Durability == store.InMemory && t.Durability != store.InMemory:
+			wrong(path+".durability", fmt.Sprintf("%s cannot be had while store.durability is memory: nothing is written", t.Durability),
+				"write store.durability: interval, and durability: memory here for what need not be kept")
+		}
+	}
+}
+
+func checkFilter(s string) error {
+	f, err := topic.ParseFilter(s, 0)
+	switch {
+	case s == "":
+		return nil // reported as missing
+	case err != nil:
+		return &advice{fmt.Sprintf("%q is not a topic filter", s), "write one such as \"telemetry/#\" or \"+/status\""}
+	case f.Share != "":
+		return &advice{fmt.Sprintf("%q is a shared subscription", s), "write " + f.Filter}
+	}
+	return nil
 }
 
 func (l *Listener) check(wrong func(path, problem, fix string)) {
@@ -166,6 +199,7 @@ func (c *Config) Warnings() []string {
 	if c.Policy.AllowAnonymous == broker.Everywhere {
 		out = append(out, "anybody who reaches a listener comes in without a login (auth.anonymous: everywhere)")
 	}
+	out = append(out, c.durabilityWarnings()...)
 	for _, l := range c.Listeners {
 		a, err := ParseAddress(l.Address)
 		if err == nil && !a.Loopback() && l.Plaintext && !a.Secure() {
@@ -174,6 +208,23 @@ func (c *Config) Warnings() []string {
 	}
 	if !c.Admin.Off() && c.Admin.Expose {
 		out = append(out, "the admin server has no login and can be reached at "+c.Admin.Address+" (admin.expose: true)")
+	}
+	return out
+}
+
+// durabilityWarnings name what is not on disk when it is acknowledged.
+func (c *Config) durabilityWarnings() []string {
+	var out []string
+	switch c.Store.Durability {
+	case store.InMemory:
+		return []string{"messages, sessions and retained messages are in memory only and gone when the broker ends (store.durability: memory)"}
+	case store.Interval:
+		out = append(out, "a power cut may lose what was acknowledged within the last "+FormatDuration(store.SyncInterval)+" (store.durability: interval)")
+	}
+	for _, t := range c.Policy.DurabilityByTopic {
+		if t.Durability > c.Store.Durability {
+			out = append(out, fmt.Sprintf("messages of %s are kept with durability %s (store.durability_by_topic)", t.Filter, t.Durability))
+		}
 	}
 	return out
 }

@@ -24,14 +24,14 @@ import (
 // Config is a whole configuration. Make one with Default or Load.
 type Config struct {
 	Listeners []Listener
-	Data      string
+	Data      string // folder of what survives a restart; Load fills in the default where the environment names one
 	Admin     Admin
 	Log       Log
 	Auth      Auth
 	Plugins   []Plugin
 	Limits    Limits
-	Policy    broker.Policy // AllowAnonymous is auth.anonymous
-	Store     store.Limits
+	Policy    broker.Policy // AllowAnonymous is auth.anonymous; DurabilityByTopic and WhenFull are store's
+	Store     Store
 	Shutdown  Shutdown
 
 	places map[string]place // where each given option was written, by path
@@ -128,6 +128,14 @@ type Limits struct {
 	MaxConnectionsPerAddress int
 }
 
+// Store is what is kept, and how safely.
+type Store struct {
+	store.Limits
+	Durability  store.Durability
+	OnDamage    store.OnDamage
+	WriteBuffer int64
+}
+
 // Shutdown is how the server ends.
 type Shutdown struct {
 	Timeout time.Duration
@@ -142,7 +150,7 @@ func Default() *Config {
 		Auth:      Auth{HookTimeout: 5 * time.Second},
 		Limits:    Limits{Limits: broker.DefaultLimits()},
 		Policy:    broker.Policy{SysInterval: 10 * time.Second},
-		Store:     broker.DefaultStoreLimits(),
+		Store:     Store{Limits: broker.DefaultStoreLimits(), WriteBuffer: 32 << 20},
 		Shutdown:  Shutdown{Timeout: 10 * time.Second},
 		places:    map[string]place{},
 	}

@@ -131,7 +131,10 @@ func page(b *strings.Builder, t *table, holder any, prefix, path, doc string) {
 		case o == nil:
 			page(b, t, holder, prefix+name+".", join(path, name), t.groups[prefix+name])
 		case o.kind == sections:
-			entry := reflect.ValueOf(o.field(holder)).Elem().Index(0).Addr().Interface()
+			entry := o.of.make()
+			if list := reflect.ValueOf(o.field(holder)).Elem(); list.Len() > 0 {
+				entry = list.Index(0).Addr().Interface()
+			}
 			page(b, o.of, entry, "", join(path, name)+"[]", "A list; each entry has these.")
 		}
 	}
@@ -160,6 +163,9 @@ func (o *option) standard(holder any) string {
 	value := ""
 	switch o.kind {
 	case sections:
+		if reflect.ValueOf(o.field(holder)).Elem().Len() == 0 {
+			return "none"
+		}
 		return "one, below"
 	case plugins:
 		return "none"

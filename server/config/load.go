@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -58,6 +59,9 @@ func Load(in Input) (*Config, error) {
 			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 		})
 		return nil, d.found
+	}
+	if c.Data == "" {
+		c.Data = defaultData(runtime.GOOS, func(name string) string { return env[name] })
 	}
 	return c, nil
 }

@@ -32,9 +32,13 @@ func Schema() []byte {
 // schema describes the section behind a prefix.
 func (t *table) schema(prefix string) object {
 	properties := object{}
+	var holder any = Default()
+	if t.make != nil {
+		holder = t.make()
+	}
 	for _, name := range t.below(prefix) {
 		if o := t.find(prefix + name); o != nil {
-			properties[name] = o.schema()
+			properties[name] = o.schema(holder)
 			continue
 		}
 		group := t.schema(prefix + name + ".")
@@ -45,23 +49,19 @@ func (t *table) schema(prefix string) object {
 	return object{"type": "object", "additionalProperties": false, "properties": properties}
 }
 
-func (o *option) schema() object {
+func (o *option) schema(holder any) object {
 	s := o.shape()
 	s["description"] = o.doc + " [" + o.reload.String() + "]"
 	if o.kind != sections && o.kind != plugins && o.kind != texts {
-		if d, ok := o.defaultValue(); ok {
+		if d, ok := o.defaultValue(holder); ok {
 			s["default"] = d
 		}
 	}
 	return s
 }
 
-// defaultValue is the default as JSON has it. Only options of the tree itself have one that needs no list.
-func (o *option) defaultValue() (any, bool) {
-	var holder any = Default()
-	if tree.find(o.name) != o {
-		holder = listenerTable.make()
-	}
+// defaultValue is the default as JSON has it.
+func (o *option) defaultValue(holder any) (any, bool) {
 	value := o.value(holder)
 	switch {
 	case o.kind == toggle:

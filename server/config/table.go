@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/store"
 )
 
 const (
@@ -38,7 +39,7 @@ var baseOptions = []option{
 	},
 	{
 		name: "data", kind: text, reload: AtRestart, words: []string{"/var/lib/noctule"},
-		doc:   "The directory for what survives a restart. This version keeps everything in memory and does not use it.",
+		doc:   "The directory for what survives a restart; it is made, for the broker's user only. If empty: systemd's $STATE_DIRECTORY, else noctule in the user's data directory ($XDG_DATA_HOME or ~/.local/share; ~/Library/Application Support on macOS, %LocalAppData% on Windows).",
 		field: in(func(c *Config) any { return &c.Data }),
 	},
 	{
@@ -48,7 +49,7 @@ var baseOptions = []option{
 	},
 	{
 		name: "admin.expose", kind: toggle, reload: AtRestart,
-		doc:   "Allows an admin address that is not loopback. The admin server has no login: whoever reaches it can read metrics. Profiles stay on loopback.",
+		doc:   "Allows an admin address that is not loopback. The admin server has no login: whoever reaches it can read metrics. Profiles and the list of dropped messages stay on loopback.",
 		field: in(func(c *Config) any { return &c.Admin.Expose }),
 	},
 	{
@@ -256,6 +257,31 @@ var policyOptions = []option{
 
 var storeOptions = []option{
 	{
+		name: "store.durability", kind: word, reload: AtRestart, words: durabilityWords,
+		doc:   "What has happened to a message, a subscription or a session when it is acknowledged: it is on disk (sync), it is on disk within 100 ms (interval: a power cut may lose that much, a crash of the broker nothing), or it is in memory only (memory: nothing is written, and nothing survives a restart).",
+		field: in(func(c *Config) any { return &c.Store.Durability }),
+	},
+	{
+		name: "store.durability_by_topic", kind: sections, reload: Live, of: durabilityTable,
+		doc:   "Other classes for messages of some topics. The first entry whose filter matches counts.",
+		field: in(func(c *Config) any { return &c.Policy.DurabilityByTopic }),
+	},
+	{
+		name: "store.on_damage", kind: word, reload: AtRestart, words: []string{"set-aside", "refuse"},
+		doc:   "What to do when something in the data directory is damaged: move it aside, name what is lost, and serve the rest (set-aside), or do not start (refuse). The end of the log that a power cut tore off is no damage.",
+		field: in(func(c *Config) any { return &c.Store.OnDamage }),
+	},
+	{
+		name: "store.write_buffer", kind: size, reload: AtRestart, min: mib, max: 16 << 30,
+		doc:   "Changes that are collected in memory, and in the log, before they are written out in order. Up to three times as much memory is used for a short time.",
+		field: in(func(c *Config) any { return &c.Store.WriteBuffer }),
+	},
+	{
+		name: "store.when_full", kind: word, reload: Live, words: []string{"refuse", "hold"},
+		doc:   "What publishers of messages that must be kept get while the disk is full: MQTT 5.0 clients 0x97 (quota exceeded), older ones the end of their connection (refuse), or nothing until there is room: their acknowledgement waits, and so does what they publish next (hold).",
+		field: in(func(c *Config) any { return &c.Policy.WhenFull }),
+	},
+	{
 		name: "store.max_queue_messages", kind: count, reload: AtRestart,
 		doc:   "Messages kept for one filter of persistent sessions; the oldest are dropped beyond it. 0 means no bound, here and below.",
 		field: in(func(c *Config) any { return &c.Store.MaxQueueMessages }),
@@ -284,6 +310,25 @@ var storeOptions = []option{
 		name: "store.max_sessions", kind: count, reload: AtRestart,
 		doc:   "Persistent sessions in all; more are refused.",
 		field: in(func(c *Config) any { return &c.Store.MaxSessions }),
+	},
+}
+
+// durabilityWords are the classes in the order of their values.
+var durabilityWords = []string{store.Sync.String(), store.Interval.String(), store.InMemory.String()}
+
+var durabilityTable = &table{
+	make: func() any { return &broker.TopicDurability{} },
+	options: []option{
+		{
+			name: "filter", kind: text, reload: Live, check: checkFilter, words: []string{"telemetry/#"},
+			doc:   "A topic filter; not a shared one.",
+			field: in(func(t *broker.TopicDurability) any { return &t.Filter }),
+		},
+		{
+			name: "durability", kind: word, reload: Live, words: durabilityWords,
+			doc:   "The class of messages whose topic matches. It has to be given.",
+			field: in(func(t *broker.TopicDurability) any { return &t.Durability }),
+		},
 	},
 }
 

@@ -145,8 +145,12 @@ func (w *writer) plugins(list []Plugin, name, indent string) {
 }
 
 func (w *writer) sections(o *option, holder any, name, indent, path string) {
-	w.b.WriteString(name + ":\n")
 	entries := reflect.ValueOf(o.field(holder)).Elem()
+	if entries.Len() == 0 {
+		w.noSections(o, name, indent)
+		return
+	}
+	w.b.WriteString(name + ":\n")
 	for i := range entries.Len() {
 		entry := &writer{docs: w.docs, config: w.config}
 		entry.table(o.of, entries.Index(i).Addr().Interface(), "", indent+"    ", fmt.Sprintf("%s[%d]", path, i))
@@ -156,5 +160,20 @@ func (w *writer) sections(o *option, holder any, name, indent, path string) {
 			continue
 		}
 		w.b.WriteString(indent + "  - " + strings.TrimPrefix(lines, indent+"    "))
+	}
+}
+
+// noSections writes an empty list: as an example where options are explained.
+func (w *writer) noSections(o *option, name, indent string) {
+	if !w.docs {
+		w.b.WriteString(name + ": []\n")
+		return
+	}
+	w.b.WriteString("# " + name + ":\n")
+	lead := "- "
+	for i := range o.of.options {
+		entry := &o.of.options[i]
+		w.b.WriteString(indent + "#   " + lead + entry.name + ": " + yamlText(entry.words[0]) + "\n")
+		lead = "  "
 	}
 }

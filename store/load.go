@@ -220,20 +220,6 @@ func (m *machine) loadReceived(group uint16) error {
 	})
 }
 
-func (m *machine) loadRetained(group uint16) error {
-	return m.each(group, kindRetained, 1, func(key, value []byte) error {
-		r, err := decodeRetained(group, key, value)
-		if err != nil {
-			return err
-		}
-		m.retained.Set(r.name, r)
-		m.timers.set(&r.timer, r.due())
-		m.stats.Retained++
-		m.stats.RetainedBytes += r.size
-		return nil
-	})
-}
-
 func (m *machine) loadDue(group uint16) error {
 	return m.each(group, kindDue, 16, func(key, value []byte) error {
 		d, err := decodeDue(group, key, value)

@@ -36,8 +36,9 @@ type machine struct {
 	byID        map[SessionID]*session
 	filtersByID map[uint64]*filter
 	index       *topic.Index[*filter]
-	retained    *topic.Tree[*retained]
-	timers      timers
+	retained    *topic.Tree[retained]
+	expiries    expiries                 // of retained messages
+	timers      timers                   // of sessions
 	dueWills    map[SessionID][]*dueWill // by session, oldest first
 	unhanded    []*dueWill               // found at recovery: the next Tick hands them out
 
@@ -64,7 +65,8 @@ func newMachine(rows rows, bodies bodies, limits Limits, groups int) *machine {
 		byID:        map[SessionID]*session{},
 		filtersByID: map[uint64]*filter{},
 		index:       topic.NewIndex[*filter](1),
-		retained:    topic.NewTree[*retained](),
+		retained:    topic.NewTree[retained](),
+		expiries:    expiries{tree: topic.NewTree[struct{}]()},
 		dueWills:    map[SessionID][]*dueWill{},
 	}
 }

@@ -297,10 +297,11 @@ func (m *machine) inconsistency() error {
 		return err
 	}
 	if len(o.filters) != len(m.filters) || len(o.byID) != len(m.byID) || len(o.timers) != len(m.timers) ||
-		len(o.unhanded) != len(m.unhanded) || o.retained.Len() != m.retained.Len() {
-		return fmt.Errorf("%d filters, %d sessions, %d timers, %d wills, %d retained became %d, %d, %d, %d, %d",
-			len(m.filters), len(m.byID), len(m.timers), len(m.unhanded), m.retained.Len(),
-			len(o.filters), len(o.byID), len(o.timers), len(o.unhanded), o.retained.Len())
+		len(o.unhanded) != len(m.unhanded) || o.retained.Len() != m.retained.Len() ||
+		o.expiries.tree.Len() != m.expiries.tree.Len() || o.expiries.first != m.expiries.first {
+		return fmt.Errorf("%d filters, %d sessions, %d timers, %d wills, %d retained, %d expiries became %d, %d, %d, %d, %d, %d",
+			len(m.filters), len(m.byID), len(m.timers), len(m.unhanded), m.retained.Len(), m.expiries.tree.Len(),
+			len(o.filters), len(o.byID), len(o.timers), len(o.unhanded), o.retained.Len(), o.expiries.tree.Len())
 	}
 	for name, f := range m.filters {
 		if err := f.differs(o.filters[name]); err != nil {

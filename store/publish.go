@@ -106,8 +106,8 @@ func (m *machine) keep(p *Publish) {
 	}
 	if retain {
 		m.retain(ref, msg, size)
-	} else if r, ok := m.retained.Get(msg.Topic); ok && msg.Retain {
-		m.unretain(r)
+	} else if msg.Retain {
+		m.unretain(msg.Topic)
 	}
 	for _, f := range m.matched {
 		m.enqueue(f, ref, size, msg.Expiry)

@@ -3,32 +3,18 @@
 
 package store
 
-import (
-	"cmp"
-	"strings"
-)
+import "cmp"
 
-// timer is when a session has something to do, or a retained message expires. It is part of its owner.
+// timer is when a session has something to do. It is part of the session.
 type timer struct {
-	due      int64
-	place    int // in the heap, -1 if not there
-	session  *session
-	retained *retained
+	due     int64
+	place   int // in the heap, -1 if not there
+	session *session
 }
 
 // compare orders timers that are due at the same time, too, so that one log has one result.
 func (t *timer) compare(u *timer) int {
-	switch {
-	case t.due != u.due:
-		return cmp.Compare(t.due, u.due)
-	case t.session != nil && u.session != nil:
-		return cmp.Compare(t.session.id, u.session.id)
-	case t.session != nil:
-		return -1
-	case u.session != nil:
-		return 1
-	}
-	return strings.Compare(t.retained.name, u.retained.name)
+	return cmp.Or(cmp.Compare(t.due, u.due), cmp.Compare(t.session.id, u.session.id))
 }
 
 // timers is a heap of timers that know their places.
@@ -116,11 +102,19 @@ func (m *machine) schedule(s *session) {
 
 // nextDue is the time of the next Tick that has something to do, 0 if there is none.
 func (m *machine) nextDue() int64 {
-	due := m.timers.next()
-	if len(m.unhanded) > 0 && (due == 0 || m.unhanded[0].due < due) {
-		due = m.unhanded[0].due
+	due := sooner(m.timers.next(), m.expiries.first)
+	if len(m.unhanded) > 0 {
+		due = sooner(due, m.unhanded[0].due)
 	}
 	return due
+}
+
+// sooner is the earlier of two times, of which 0 is none.
+func sooner(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func (t *Tick) apply(m *machine) {
@@ -131,16 +125,18 @@ func (t *Tick) apply(m *machine) {
 	}
 	m.unhanded = append(m.unhanded[:0], m.unhanded[n:]...)
 	for ; n < MaxDue; n++ {
-		if due := m.timers.next(); due == 0 || due > t.Now {
+		session := m.timers.next()
+		due := sooner(session, m.expiries.first)
+		if due == 0 || due > t.Now {
 			break
 		}
-		first := m.timers[0]
-		if first.retained != nil {
-			m.unretain(first.retained)
-			m.stats.Expired++
+		if due == session { // before a message that expires at the same time
+			m.sessionDue(t, m.timers[0].session)
 			continue
 		}
-		m.sessionDue(t, first.session)
+		_, name := m.expiries.next()
+		m.unretain(name)
+		m.stats.Expired++
 	}
 	due := m.nextDue()
 	t.More = due != 0 && due <= t.Now

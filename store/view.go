@@ -36,8 +36,12 @@ func (e *engine) Pending() (commands int, bytes int64) {
 	return int(e.pendingCommands.Load()), e.pendingBytes.Load()
 }
 
-// retainedSteps is how many names one look at the retained messages passes before the committer gets a turn.
-const retainedSteps = 4096
+// One look at the retained messages passes so many names, and reads so many messages from a disk perhaps, before the
+// committer gets a turn.
+const (
+	retainedSteps  = 4096
+	retainedBodies = 16
+)
 
 func (e *engine) RetainedPage(filter, after string, most, mostBytes int, now int64, dst []Retained) ([]Retained, bool, error) {
 	g := gathering{filter: filter, after: after, most: most, mostBytes: mostBytes, now: now, dst: dst}
@@ -58,19 +62,20 @@ type gathering struct {
 	given           int
 	full            bool // there is more than the page takes
 	dst             []Retained
-	entries         []topic.Entry[*retained]
+	entries         []topic.Entry[retained]
 }
 
 // gather goes on for some steps. It reports whether the page can still grow.
 func (e *engine) gather(g *gathering) (more bool, err error) {
 	e.state.RLock()
 	defer e.state.RUnlock()
-	g.entries, g.after, more = e.machine.retained.Scan(g.filter, g.after, g.most-g.given, retainedSteps, g.entries[:0])
+	n := min(g.most-g.given, retainedBodies)
+	g.entries, g.after, more = e.machine.retained.Scan(g.filter, g.after, n, retainedSteps, g.entries[:0])
 	for _, r := range g.entries {
 		if r.Value.expiry != 0 && g.now > r.Value.expiry {
 			continue
 		}
-		message, err := e.machine.bodies.Get(r.Value.ref)
+		message, err := e.machine.bodies.Get(r.Value.ref())
 		if err != nil {
 			return false, err
 		}

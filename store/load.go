@@ -146,6 +146,7 @@ func (m *machine) loadSubs(group uint16) error {
 		if sub.f == nil {
 			return errCorrupt
 		}
+		sub.Filter = sub.f.name // one string for all
 		if sub.f.readers++; sub.f.readers == 1 {
 			m.index.Add(sub.f.inner, 0, sub.f)
 		}

@@ -30,7 +30,7 @@ func (q *sessionQueue) Read(after []Position, most, mostBytes int, now int64, ds
 		}
 		for _, part := range sub.f.queues {
 			if c := part.cursors[s.id]; c != nil || !sub.draining {
-				q.merge.add(&run{q: part, c: c, sub: i, names: sub.alone})
+				q.merge.add(&run{q: part, c: c, sub: i, filter: sub.Filter})
 			}
 		}
 	}
@@ -56,7 +56,7 @@ func (q *shareQueue) Read(after []Position, most, mostBytes int, now int64, dst 
 	taken := func(Ref) bool { return false }
 	if f := m.filters[q.filter]; f != nil && f.share {
 		for _, part := range f.queues {
-			q.merge.add(&run{q: part, names: []string{q.filter}})
+			q.merge.add(&run{q: part, filter: q.filter})
 		}
 		taken = func(ref Ref) bool { return f.assigned[ref] != 0 }
 	}
@@ -70,13 +70,14 @@ func (q *shareQueue) Read(after []Position, most, mostBytes int, now int64, dst 
 
 // run reads one queue in order of position, some rows at a time.
 type run struct {
-	q     *queue
-	c     *cursor // nil if the reader has none
-	sub   int     // place of the subscription
-	names []string
-	from  Position
-	rows  []queued
-	chunk int
+	q      *queue
+	c      *cursor // nil if the reader has none
+	sub    int     // place of the subscription
+	filter string
+	names  []string // the filter alone, once it is needed
+	from   Position
+	rows   []queued
+	chunk  int
 }
 
 // merge reads several queues as one. Positions of one store are numbers of one log, so the order is that of the commits
@@ -206,17 +207,21 @@ func (g *merge) take() (Ref, queued) {
 // names are the filters of the runs in same. Neighbours in a queue mostly have the same, and share the slice.
 func (g *merge) names(dst []Delivery) []string {
 	if len(g.same) == 1 {
-		return g.same[0].names
+		r := g.same[0]
+		if r.names == nil {
+			r.names = []string{r.filter}
+		}
+		return r.names
 	}
 	if len(dst) > 0 {
 		last := dst[len(dst)-1].Filters
-		if slices.EqualFunc(last, g.same, func(f string, r *run) bool { return f == r.names[0] }) {
+		if slices.EqualFunc(last, g.same, func(f string, r *run) bool { return f == r.filter }) {
 			return last
 		}
 	}
 	names := make([]string, 0, len(g.same))
 	for _, r := range g.same { // runs at one row come in order of their subscriptions, which are sorted
-		names = append(names, r.names[0])
+		names = append(names, r.filter)
 	}
 	return names
 }

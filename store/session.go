@@ -16,9 +16,10 @@ type session struct {
 	epoch    uint64
 	clientID string
 	username string
-	group    uint16 // client group, of its rows
 	created  int64
 	attached bool
+	group    uint16 // client group, of its rows
+	nextID   uint16
 	expiry   uint32 // seconds
 	expires  int64  // Unix nanoseconds; 0 while attached, or never
 	will     *will
@@ -27,7 +28,6 @@ type session struct {
 	inQueue  map[Ref]struct{} // messages of its own queue in the window that are still needed
 	order    uint64           // of the last window entry
 	received []uint16         // sorted
-	nextID   uint16
 	timer    timer
 }
 
@@ -44,7 +44,6 @@ type sub struct {
 	f *filter // nil if the QoS is 0 and nothing is left to drain
 	// draining says that the QoS is 0 now, but was greater when what is still queued came.
 	draining bool
-	alone    []string // the filter, for deliveries that no other one matches
 }
 
 // held is an entry of the stored outbound window.
@@ -57,7 +56,6 @@ type held struct {
 // createSession makes a session, attached by its first claim.
 func (m *machine) createSession(c *Claim) *session {
 	s := &session{id: SessionID(m.applied), clientID: c.ClientID, username: c.Username, created: c.Now, group: m.clientGroup(c.ClientID)}
-	s.timer = timer{session: s, place: -1}
 	m.byID[s.id] = s
 	m.names.Lock()
 	m.byClient[s.clientID] = s
@@ -139,7 +137,7 @@ func (m *machine) endSession(s *session, now int64) (freed []Shared, due *dueWil
 	m.names.Lock()
 	delete(m.byClient, s.clientID)
 	m.names.Unlock()
-	m.timers.remove(&s.timer)
+	m.timers.remove(s)
 	m.stats.Sessions--
 	if s.attached {
 		m.stats.Attached--
@@ -182,7 +180,6 @@ func decodeSession(key, value []byte) (*session, error) {
 		nextID:   d.uint16(),
 		order:    d.uint(),
 	}
-	s.timer = timer{session: s, place: -1}
 	return s, d.end()
 }
 
@@ -210,6 +207,5 @@ func (m *machine) saveSub(s *session, sub *sub) {
 func decodeSub(value []byte) (*sub, error) {
 	d := rowDecoder(value)
 	sb := &sub{draining: d.bool(), Subscription: d.subscription()}
-	sb.alone = []string{sb.Filter}
 	return sb, d.end()
 }

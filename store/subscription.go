@@ -13,7 +13,7 @@ import (
 func (m *machine) subscribe(s *session, want Subscription) (existed bool) {
 	i, existed := s.findSub(want.Filter)
 	if !existed {
-		s.subs = slices.Insert(s.subs, i, &sub{alone: []string{want.Filter}})
+		s.subs = slices.Insert(s.subs, i, &sub{})
 		m.stats.Subscriptions++
 	}
 	sub := s.subs[i]
@@ -30,6 +30,9 @@ func (m *machine) subscribe(s *session, want Subscription) (existed bool) {
 		if sub.f.share {
 			sub.f = nil
 		}
+	}
+	if sub.f != nil {
+		sub.Filter = sub.f.name // one string for all
 	}
 	m.saveSub(s, sub)
 	return existed

@@ -5,51 +5,50 @@ package store
 
 import "cmp"
 
-// timer is when a session has something to do. It is part of the session.
+// timer is when a session has something to do.
 type timer struct {
-	due     int64
-	place   int // in the heap, -1 if not there
-	session *session
+	due   int64 // Unix nanoseconds
+	place int32 // in the heap, from 1; 0 if not there
 }
 
-// compare orders timers that are due at the same time, too, so that one log has one result.
-func (t *timer) compare(u *timer) int {
-	return cmp.Or(cmp.Compare(t.due, u.due), cmp.Compare(t.session.id, u.session.id))
+// timers is a heap of sessions that know their places in it.
+type timers []*session
+
+// before orders sessions that are due at the same time, too, so that one log has one result.
+func (s *session) before(o *session) bool {
+	return cmp.Or(cmp.Compare(s.timer.due, o.timer.due), cmp.Compare(s.id, o.id)) < 0
 }
 
-// timers is a heap of timers that know their places.
-type timers []*timer
-
-// set puts t in its place for a new time; 0 takes it out.
-func (h *timers) set(t *timer, due int64) {
+// set puts s in its place for a new time; 0 takes it out.
+func (h *timers) set(s *session, due int64) {
 	if due == 0 {
-		h.remove(t)
+		h.remove(s)
 		return
 	}
-	t.due = due
-	if t.place < 0 {
-		t.place = len(*h)
-		*h = append(*h, t)
+	s.timer.due = due
+	if s.timer.place == 0 {
+		*h = append(*h, s)
+		s.timer.place = int32(len(*h))
 	}
-	h.up(t)
-	h.down(t)
+	h.up(s)
+	h.down(s)
 }
 
-func (h *timers) remove(t *timer) {
-	if t.place < 0 {
+func (h *timers) remove(s *session) {
+	if s.timer.place == 0 {
 		return
 	}
 	n := len(*h) - 1
 	last := (*h)[n]
 	(*h)[n] = nil
 	*h = (*h)[:n]
-	if last != t {
-		last.place = t.place
-		(*h)[last.place] = last
+	if last != s {
+		last.timer.place = s.timer.place
+		(*h)[last.timer.place-1] = last
 		h.up(last)
 		h.down(last)
 	}
-	t.place = -1
+	s.timer.place = 0
 }
 
 // next is the earliest time, 0 if there is none.
@@ -57,37 +56,37 @@ func (h timers) next() int64 {
 	if len(h) == 0 {
 		return 0
 	}
-	return h[0].due
+	return h[0].timer.due
 }
 
-func (h timers) swap(a, b *timer) {
-	a.place, b.place = b.place, a.place
-	h[a.place], h[b.place] = a, b
+func (h timers) swap(a, b *session) {
+	a.timer.place, b.timer.place = b.timer.place, a.timer.place
+	h[a.timer.place-1], h[b.timer.place-1] = a, b
 }
 
-func (h timers) up(t *timer) {
-	for t.place > 0 {
-		p := h[(t.place-1)/2]
-		if p.compare(t) <= 0 {
+func (h timers) up(s *session) {
+	for s.timer.place > 1 {
+		parent := h[s.timer.place/2-1]
+		if !s.before(parent) {
 			return
 		}
-		h.swap(p, t)
+		h.swap(parent, s)
 	}
 }
 
-func (h timers) down(t *timer) {
+func (h timers) down(s *session) {
 	for {
-		i := 2*t.place + 1
+		i := 2*int(s.timer.place) - 1
 		if i >= len(h) {
 			return
 		}
-		if i+1 < len(h) && h[i+1].compare(h[i]) < 0 {
+		if i+1 < len(h) && h[i+1].before(h[i]) {
 			i++
 		}
-		if t.compare(h[i]) <= 0 {
+		if !h[i].before(s) {
 			return
 		}
-		h.swap(t, h[i])
+		h.swap(s, h[i])
 	}
 }
 
@@ -97,7 +96,7 @@ func (m *machine) schedule(s *session) {
 	if s.will != nil && s.will.due != 0 && (due == 0 || s.will.due < due) {
 		due = s.will.due
 	}
-	m.timers.set(&s.timer, due)
+	m.timers.set(s, due)
 }
 
 // nextDue is the time of the next Tick that has something to do, 0 if there is none.
@@ -131,7 +130,7 @@ func (t *Tick) apply(m *machine) {
 			break
 		}
 		if due == session { // before a message that expires at the same time
-			m.sessionDue(t, m.timers[0].session)
+			m.sessionDue(t, m.timers[0])
 			continue
 		}
 		_, name := m.expiries.next()

@@ -26,6 +26,7 @@ type found struct {
 	keep    []piece // what is good in it
 	fill    uint64  // positions up to here were lost at its end; 0 if none
 	last    uint64  // last position in it, or in front of it
+	started uint64  // opening of the last frame in front of it
 	opening uint64  // of its last frame
 	end     int64   // behind its last good frame
 	extent  uint64  // bytes behind the end and in front of this are stale
@@ -163,7 +164,7 @@ var newID = func() uint64 {
 func (r *recovery) walk() error {
 	for i, f := range r.files {
 		r.i, r.f = i, f
-		f.before, f.opening = r.last, r.opening
+		f.before, f.started = r.last, r.opening
 		ends, err := r.read()
 		f.last, f.opening = r.last, r.opening
 		if err != nil {

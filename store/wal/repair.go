@@ -186,11 +186,9 @@ func (r *recovery) aside(f *found, offset int64) (kept string, err error) {
 
 // rewrite replaces a segment by what is good in it.
 func (r *recovery) rewrite(f *found) error {
-	opening := r.newest
+	opening := f.started
 	if f.good {
 		opening = f.head.opening
-	} else if f.opening > 0 {
-		opening = f.opening
 	}
 	head := segment{log: r.id, number: f.number, opening: opening, before: f.before}
 	b := make([]byte, segmentHead, segmentHead+2*frameHead)
@@ -201,7 +199,7 @@ func (r *recovery) rewrite(f *found) error {
 	}
 	pieces = append(pieces, f.keep...)
 	if f.fill > 0 {
-		pieces = append(pieces, piece{head: r.lostMark(f, f.opening, f.fill)})
+		pieces = append(pieces, piece{head: r.lostMark(f, max(opening, f.opening), f.fill)})
 	}
 	making := r.path(fileName(f.number, endMaking))
 	if err := r.copyTo(making, f, pieces); err != nil {

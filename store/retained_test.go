@@ -162,6 +162,43 @@ func TestTickTakesEarliestFirst(t *testing.T) {
 	}
 }
 
+// A page is as large as it was asked for, in however many steps it is read.
+func TestRetainedPageSizes(t *testing.T) {
+	m := testMachine(Limits{})
+	for i := range 100 {
+		msg := &mqtt.Message{Topic: fmt.Sprintf("%03d", i), Payload: make([]byte, 10), Retain: true}
+		if i%10 == 9 {
+			msg.Expiry = 5 // these have expired, and no Tick came yet
+		}
+		m.apply(m.applied+2, &Publish{Message: msg})
+	}
+	e := &engine{machine: m}
+	for _, page := range []struct {
+		after           string
+		most, mostBytes int
+		n               int
+		last            string
+		more            bool
+	}{
+		{"", 40, 1 << 20, 40, "043", true},
+		{"043", 40, 1 << 20, 40, "087", true},
+		{"087", 40, 1 << 20, 10, "098", false},
+		{"", 1000, 1 << 20, 90, "098", false},
+		{"", 1000, 250, 25, "026", true},
+		{"", 1000, 1, 1, "000", true}, // one at least
+		{"098", 1000, 1 << 20, 0, "", false},
+	} {
+		got, more, err := e.RetainedPage("#", page.after, page.most, page.mostBytes, 6, nil)
+		last := ""
+		if len(got) > 0 {
+			last = got[len(got)-1].Topic
+		}
+		if err != nil || len(got) != page.n || last != page.last || more != page.more {
+			t.Errorf("%+v: %d messages up to %q, more: %v, %v", page, len(got), last, more, err)
+		}
+	}
+}
+
 // A row that is not one of ours is refused.
 func TestDecodeRetained(t *testing.T) {
 	row := func(size int64) []byte { return appendInt(appendInt(appendUint([]byte{rowVersion}, 7), size), 9) }

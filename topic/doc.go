@@ -11,8 +11,10 @@
 // (see ParseFilter); nothing here recurses over levels.
 //
 // An Index may be used by any number of goroutines: readers take no lock, and
-// writers lock a shard or the trie. A Tree belongs to one goroutine at a time.
+// writers lock a shard or the trie. A Tree is changed by one goroutine at a time
+// and read by any number meanwhile it is not.
 //
 // Filters given to Index, Tree and Match are valid and without share name: the
-// Filter field of what ParseFilter returned. Their strings are kept, not copied.
+// Filter field of what ParseFilter returned. An Index keeps their strings; a Tree
+// keeps no string it is given.
 package topic

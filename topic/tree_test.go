@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -348,6 +349,31 @@ func FuzzTree(f *testing.F) {
 		}
 		checkTreeMatch(t, tree, want, "#")
 	})
+}
+
+// Readers change nothing: the race detector would see it.
+func TestTreeReadersBesideEachOther(t *testing.T) {
+	tree := NewTree[int]()
+	for i := range 1000 {
+		tree.Set(benchName(i), i)
+	}
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for i := range 1000 {
+				if v, ok := tree.Get(benchName(i)); v != i || !ok {
+					t.Errorf("Get(%q) = %d, %v", benchName(i), v, ok)
+				}
+			}
+			if page, more := tree.MatchPage("+/+/temp", "", 1000, nil); len(page) != 100 || more {
+				t.Errorf("%d names, %v", len(page), more)
+			}
+			if name, _, _ := tree.First(); !strings.HasPrefix(name, "site0/dev0/") {
+				t.Errorf("the first is %q", name)
+			}
+		})
+	}
+	readers.Wait()
 }
 
 // A filter that matches little looks at little.

@@ -506,7 +506,7 @@ func TestForgedFrameInARecord(t *testing.T) {
 		body = append(body, make([]byte, frameHead+recordHead)...)
 		body = append(body, 0)
 		body = append(body, "forged"...)
-		sealRecord(body[frameHead:], recordHead+1, seed(id, 1, 9))
+		sealRecord(body[frameHead:], recordHead+1, seed(make([]byte, 24), id, 1, 9))
 		h := frame{log: id, segment: 1, opening: 1, serial: 9, first: 2, last: 2, synced: 1, length: uint64(len(body) - frameHead), count: 1}
 		h.put(body)
 		return string(body)

@@ -91,13 +91,12 @@ func (f *frame) take(b []byte) bool {
 	return f.first <= f.last
 }
 
-// seed begins the checksums of the records of a batch.
-func seed(log, opening, serial uint64) uint32 {
-	var b [24]byte
-	le.PutUint64(b[0:], log)
-	le.PutUint64(b[8:], opening)
-	le.PutUint64(b[16:], serial)
-	return crc32.Checksum(b[:], castagnoli)
+// seed begins the checksums of the records of a batch. It writes to the first 24 bytes of room.
+func seed(room []byte, log, opening, serial uint64) uint32 {
+	le.PutUint64(room[0:], log)
+	le.PutUint64(room[8:], opening)
+	le.PutUint64(room[16:], serial)
+	return crc32.Checksum(room[:24], castagnoli)
 }
 
 // sealRecord completes the head of the record b, whose body begins at byte body.

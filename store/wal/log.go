@@ -60,11 +60,11 @@ func (l *Log) Begin(position uint64) []byte {
 	if l.count == 0 {
 		l.serial++
 		l.first = position
-		l.seed = seed(l.id, l.opening, l.serial)
 		if cap(l.batch) < frameHead {
 			l.batch = make([]byte, frameHead, 4096)
 		}
 		l.batch = l.batch[:frameHead]
+		l.seed = seed(l.batch, l.id, l.opening, l.serial)
 	}
 	l.start, l.begun = len(l.batch), position
 	var room [recordHead]byte

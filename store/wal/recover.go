@@ -70,9 +70,10 @@ type recovery struct {
 	rec     Recovery
 
 	// The segment being read.
-	i  int
-	f  *found
-	rd *reader
+	i    int
+	f    *found
+	rd   *reader
+	room [24]byte // for seed
 }
 
 func (r *recovery) path(name string) string { return r.o.FS.PathJoin(r.dir, name) }
@@ -254,6 +255,8 @@ func (r *recovery) head() int64 {
 		if f.head.before > r.last && (hole || r.i > 0) {
 			r.damage(Damage{File: fileName(f.number-1, endSegment), First: first, Last: f.head.before, Why: "missing"})
 			f.rewrite, f.before, f.lead = true, first-1, f.head.before
+		} else {
+			f.before = f.head.before
 		}
 		r.last = f.head.before
 		return segmentHead
@@ -288,7 +291,7 @@ func (r *recovery) frame(offset int64, h frame) (ends bool, err error) {
 	earlier := r.opening
 	r.opening, r.synced, r.newest = max(r.opening, h.opening), max(r.synced, h.synced), max(r.newest, h.opening)
 	var good []piece // offsets in the frame
-	sum, count, proved := seed(r.id, h.opening, h.serial), uint32(0), false
+	sum, count, proved := seed(r.room[:], r.id, h.opening, h.serial), uint32(0), false
 	for at := int64(0); at < int64(h.length); {
 		delta, body, size, ok := recordAt(data[min(at, int64(len(data))):], sum)
 		position := h.first + delta

@@ -4,8 +4,11 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,7 +71,7 @@ func openWrite(fs vfs.FS, path string) (file vfs.File, size int64, err error) {
 
 func (l *Log) path(name string) string { return l.o.FS.PathJoin(l.dir, name) }
 
-// rotate ends the segment being written and begins the next one. When it fails everything is as before.
+// rotate ends the segment being written and begins the next one. When it fails the log goes on being written where it was.
 func (l *Log) rotate() error {
 	if err := l.Sync(); err != nil {
 		return err
@@ -85,10 +88,12 @@ func (l *Log) rotate() error {
 func (l *Log) begin(number uint64) error {
 	name := fileName(number, endSegment)
 	if n := len(l.spares); n > 0 {
-		if err := l.o.FS.Rename(l.path(l.spares[n-1]), l.path(name)); err != nil {
-			return fmt.Errorf("wal: take spare %s: %w", l.spares[n-1], err)
-		}
+		spare := l.spares[n-1]
 		l.spares = l.spares[:n-1]
+		// One that somebody has removed is no loss.
+		if err := l.o.FS.Rename(l.path(spare), l.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("wal: take spare %s: %w", spare, err)
+		}
 	}
 	file, size, err := openWrite(l.o.FS, l.path(name))
 	if err != nil {
@@ -133,10 +138,10 @@ func (l *Log) Cut(below uint64) error {
 // empty makes a spare of a segment, or removes it. One that a large record has made much longer than usual is no spare.
 func (l *Log) empty(s live) error {
 	name := l.path(fileName(s.number, endSegment))
-	if len(l.spares) >= l.o.Spare || s.bytes > 2*l.o.SegmentBytes {
+	spare := fileName(s.number, endSpare)
+	if len(l.spares) >= l.o.Spare || s.bytes > 2*l.o.SegmentBytes || slices.Contains(l.spares, spare) {
 		return l.o.FS.Remove(name)
 	}
-	spare := fileName(s.number, endSpare)
 	if err := l.o.FS.Rename(name, l.path(spare)); err != nil {
 		return err
 	}

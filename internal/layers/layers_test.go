@@ -26,7 +26,7 @@ var floors = []struct {
 }{
 	{"cmd/", 6},
 	{"server", 5},
-	{"admin", 4}, {"plugins/", 4},
+	{"admin", 4}, {"plugins/", 4}, {"verify", 4},
 	{"broker", 3}, {"client", 3},
 	{"session", 2}, {"store/wal", 1}, {"store", 2}, {"plugin", 2}, {"transport", 2},
 	{"mqtt", 1}, {"topic", 1}, {"loop", 1},

@@ -34,7 +34,7 @@ func retainedRows(n int, expiry func(i int) int64) *sortedRows {
 	return rows
 }
 
-func unlimited(int) int64 { return 0 }
+func noBound(int) int64 { return 0 }
 
 // sometime is an expiry within a day, with nanoseconds.
 func sometime(int) int64 { return time.Unix(1.8e9, 0).UnixNano() + rand.Int64N(24*3600*1e9) }
@@ -53,7 +53,7 @@ func TestRetainedMessagesAreSmall(t *testing.T) {
 	for name, want := range map[string]struct {
 		expiry func(int) int64
 		bytes  int64
-	}{"without expiry": {unlimited, 55}, "with expiry": {sometime, 120}} {
+	}{"without expiry": {noBound, 55}, "with expiry": {sometime, 120}} {
 		rows := retainedRows(n, want.expiry)
 		before := heapBytes()
 		m := newMachine(rows, memoryBodies{}, Limits{}, 16)
@@ -220,7 +220,7 @@ func BenchmarkLoadRetained(b *testing.B) {
 	for _, kind := range []struct {
 		name   string
 		expiry func(int) int64
-	}{{"plain", unlimited}, {"expiring", sometime}} {
+	}{{"plain", noBound}, {"expiring", sometime}} {
 		b.Run(kind.name, func(b *testing.B) {
 			rows := retainedRows(n, kind.expiry)
 			before := heapBytes()

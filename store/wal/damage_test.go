@@ -377,13 +377,17 @@ func TestLostSegment(t *testing.T) {
 type unreadable struct {
 	vfs.FS
 	open string // file that cannot be opened
-	read string // file whose first block cannot be read
+	read string // file of which one block cannot be read
+	at   int64  // where that block is
 }
 
-type badFile struct{ vfs.File }
+type badFile struct {
+	vfs.File
+	at int64
+}
 
 func (f badFile) ReadAt(b []byte, offset int64) (int, error) {
-	if offset < block {
+	if offset < f.at+block && offset+int64(len(b)) > f.at {
 		return 0, syscall.EIO
 	}
 	return f.File.ReadAt(b, offset)
@@ -395,7 +399,7 @@ func (u *unreadable) Open(name string, opts ...vfs.OpenOption) (vfs.File, error)
 	}
 	f, err := u.FS.Open(name, opts...)
 	if err == nil && path.Base(name) == u.read && path.Dir(name) == folder {
-		f = badFile{f}
+		f = badFile{f, u.at}
 	}
 	return f, err
 }
@@ -414,7 +418,11 @@ func TestUnreadableSegment(t *testing.T) {
 	closeLog(t, l)
 	want = append(want, more...)
 	d = load(t, mem, folder)
-	for _, u := range []unreadable{{open: d.segments()[2]}, {read: d.segments()[2]}, {read: d.segments()[4]}, {open: d.segments()[0]}} {
+	s := d.segments()
+	for _, u := range []unreadable{
+		{open: s[0]}, {open: s[2]}, {read: s[2]}, {read: s[4]}, {read: s[4], at: block}, {read: s[4], at: 2 * block},
+		{read: s[len(s)-1]}, {read: s[len(s)-1], at: block},
+	} {
 		u.FS = d.mem(t)
 		o := o
 		o.FS = &u

@@ -42,7 +42,7 @@ func FuzzOpen(f *testing.F) {
 			last = e.position
 		}
 		more := []entry{}
-		if rec.Last < 1<<60 {
+		if max(rec.Last, from) < 1<<60 {
 			more = entries(max(rec.Last, from), 3, 50)
 			write(t, l, more...)
 		}

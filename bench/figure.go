@@ -23,6 +23,28 @@ func figures(runs []run, of func(*run) (float64, bool)) map[int]float64 {
 	return out
 }
 
+// figure is one finding of a scenario that has its own.
+type figure struct {
+	Name     string // with its unit
+	Value    float64
+	Compared bool // the ratio to other brokers says something
+}
+
+// ourselves is the broker that the others' figures of the durable scenarios are compared with.
+const ourselves = "noctule"
+
+// figureNamed takes the figure of that name.
+func figureNamed(name string) func(*run) (float64, bool) {
+	return func(r *run) (float64, bool) {
+		for _, f := range r.Figures {
+			if f.Name == name {
+				return f.Value, true
+			}
+		}
+		return 0, false
+	}
+}
+
 func values(m map[int]float64) []float64 { return slices.Collect(maps.Values(m)) }
 
 func cpuPerMsg(r *run) (float64, bool)   { return r.CPUPerMsg, r.CPUPerMsg > 0 }
@@ -43,6 +65,29 @@ func number(v float64, format string) string {
 		return "-"
 	}
 	return fmt.Sprintf(format, v)
+}
+
+// plain formats a figure of any size with about three digits.
+func plain(v float64) string {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v):
+		return "-"
+	case a >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case a == 0:
+		return "0"
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// plainSpan formats a spread, and its range if it has one.
+func plainSpan(s spread) string {
+	if s.Min == s.Max || math.IsNaN(s.Median) {
+		return plain(s.Median)
+	}
+	return fmt.Sprintf("%s (%s...%s)", plain(s.Median), plain(s.Min), plain(s.Max))
 }
 
 // span formats a spread.

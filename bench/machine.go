@@ -25,6 +25,7 @@ type machine struct {
 	Go      string
 	MaxProc string // GOMAXPROCS and GOGC of the environment, if set
 	Load    string // average at the start
+	Disk    string // of the brokers' files
 }
 
 func (m machine) String() string {
@@ -32,7 +33,7 @@ func (m machine) String() string {
 	if m.MaxProc != "" {
 		s += ", " + m.MaxProc
 	}
-	return s
+	return s + "; brokers' files on " + m.Disk
 }
 
 // thisMachine describes this one, as far as it tells.

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,10 +34,23 @@ type options struct {
 	rounds    int
 	measured  time.Duration
 	peers     []peer
+	named     bool // the command line names the peers: all scenarios are for them
 	scenarios []scenario
 	json, md  string
 	profile   string
+	dir       string // parent of the brokers' files
+	syncs     bool
+
+	// Sizes of the scenarios that keep messages.
+	messages, sessions uint64
+	within             time.Duration // of each step
 }
+
+// Sizes of the scenarios that keep messages.
+const (
+	quickMessages, fullMessages = 100_000, 1_000_000
+	quickSessions, fullSessions = 10_000, 100_000
+)
 
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -57,30 +71,75 @@ func parse(args []string) (options, error) {
 	rounds := flags.Int("rounds", 5, "how often each broker runs each scenario")
 	seconds := flags.Float64("seconds", 2, "measured `time` of a run")
 	only := flags.String("only", "", "comma-separated `scenarios`; all if empty")
-	names := flags.String("peers", "noctule,mosquitto,mochi", "comma-separated `brokers`; embed is Noctule without its program")
+	names := flags.String("peers", "", "comma-separated `brokers` for all scenarios, instead of those that each is for; embed is Noctule without its program")
 	json := flags.String("json", "", "`file` for all figures")
 	md := flags.String("md", "", "`file` for the tables")
 	profile := flags.String("profile", "", "`directory` for profiles of the broker embed")
+	dir := flags.String("dir", "", "`directory` for the brokers' files; where temporary files go, or /var/tmp if that is no disk, if empty")
+	full := flags.Bool("full", false, fmt.Sprintf("let scenarios that keep messages keep %d, and %d sessions, instead of a tenth", fullMessages, fullSessions))
+	messages := flags.Uint64("messages", 0, "`number` of messages that they keep; 0 is as -full says")
+	sessions := flags.Uint64("sessions", 0, "`number` of sessions; 0 is as -full says")
+	within := flags.Duration("within", 2*time.Minute, "`time` after which each of their steps is cut short")
+	syncs := flags.Bool("syncs", false, "count synchronisations of files in durable-q1, under strace: the other figures are worse for it")
 	flags.Parse(args) // exits on a mistake
-	if flags.NArg() > 0 || *rounds < 1 || *seconds <= 0 {
-		return options{}, fmt.Errorf("rounds and seconds must be positive, and nothing may follow the options")
+	if flags.NArg() > 0 || *rounds < 1 || *seconds <= 0 || *within <= 0 {
+		return options{}, fmt.Errorf("rounds and times must be positive, and nothing may follow the options")
 	}
-	o := options{rounds: *rounds, measured: time.Duration(*seconds * float64(time.Second)), json: *json, md: *md}
+	o := options{
+		rounds: *rounds, measured: time.Duration(*seconds * float64(time.Second)), json: *json, md: *md, dir: *dir, syncs: *syncs,
+		messages: pick(*messages, *full, quickMessages, fullMessages), sessions: pick(*sessions, *full, quickSessions, fullSessions), within: *within,
+	}
 	var err error
 	if *profile != "" {
 		if o.profile, err = filepath.Abs(*profile); err != nil {
 			return options{}, err
 		}
 	}
-	if o.peers, err = choose(peers, *names, func(p peer) string { return p.name }); err != nil {
-		return options{}, err
+	o.scenarios = scenarios
+	if *only != "" {
+		if o.scenarios, err = choose(scenarios, *only, func(s scenario) string { return s.name }); err != nil {
+			return options{}, err
+		}
 	}
-	if *only == "" {
-		o.scenarios = scenarios
-		return o, nil
+	o.named = *names != ""
+	if !o.named {
+		*names = strings.Join(needed(o.scenarios), ",")
 	}
-	o.scenarios, err = choose(scenarios, *only, func(s scenario) string { return s.name })
+	o.peers, err = choose(peers, *names, func(p peer) string { return p.name })
 	return o, err
+}
+
+// pick is n, or if that is nothing the default.
+func pick(n uint64, full bool, small, large uint64) uint64 {
+	switch {
+	case n > 0:
+		return n
+	case full:
+		return large
+	}
+	return small
+}
+
+// needed are the brokers that scenarios are for, each once.
+func needed(scenarios []scenario) (names []string) {
+	for i := range scenarios {
+		for _, name := range scenarios[i].brokers() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// peersOf are the brokers that take their turns at a scenario.
+func (o *options) peersOf(s *scenario) (chosen []*peer) {
+	for i := range o.peers {
+		if o.named || slices.Contains(s.brokers(), o.peers[i].name) {
+			chosen = append(chosen, &o.peers[i])
+		}
+	}
+	return chosen
 }
 
 // choose picks from all by comma-separated names.
@@ -102,7 +161,7 @@ next:
 
 // bench builds the brokers, runs everything and writes the report; an interrupted one too, as far as it came.
 func bench(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "bench")
+	dir, err := dataDir(o.dir)
 	if err != nil {
 		return err
 	}
@@ -113,6 +172,9 @@ func bench(ctx context.Context, o options) error {
 		}
 	}
 	r := newReport(o)
+	if r.Machine.Disk, err = describeDisk(dir); err != nil {
+		return err
+	}
 	failed := r.fill(ctx, o, dir)
 	r.print(os.Stdout)
 	if err := r.save(o); err != nil {

@@ -23,6 +23,10 @@ type peer struct {
 	binary   string
 	version  func(ctx context.Context, binary string) (string, error)
 	args     func(launch) ([]string, error)
+	env      []string // what is added to the environment
+
+	queueMost uint64 // messages that it keeps for one session; 0: as many as the scenarios have
+	saves     string // file that it writes all to when it gets SIGUSR1; empty: there is nothing to be told
 
 	described string // its version
 }
@@ -30,11 +34,9 @@ type peer struct {
 var peers = []peer{
 	{
 		name: "noctule", dir: "..", pkg: "./cmd/noctule",
-		settings: "no configuration file, so with its store in memory; `--listen`, `--admin off`, `--data` an empty directory",
+		settings: "no configuration file, so with durability sync: fdatasync before PUBACK; `--listen`, `--admin off`, `--data` an empty directory",
 		version:  revision,
-		args: func(l launch) ([]string, error) {
-			return []string{"run", "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--admin", "off", "--data", filepath.Join(l.dir, "data")}, nil
-		},
+		args:     noctuleArgs,
 	},
 	{
 		name: "embed", dir: ".", pkg: "./internal/embed",
@@ -47,15 +49,58 @@ var peers = []peer{
 		settings: "`listener PORT 127.0.0.1`, `allow_anonymous true`, `max_queued_messages 0` (or it drops QoS 1 under load), and for WebSocket " +
 			"`protocol websockets`, `socket_domain ipv4` and a second, plain listener, without which it ends; no persistence, `max_inflight_messages` 20 and `set_tcp_nodelay` false, as shipped",
 		version: mosquittoVersion,
-		args:    mosquittoArgs,
+		args:    mosquittoWith(""),
 	},
 	{
 		name: "mochi", dir: ".", pkg: "./mochi",
 		settings: "hook auth.AllowHook, default capabilities, nothing logged",
 		version:  mochiVersion,
-		args: func(l launch) ([]string, error) {
-			return []string{"-listen", fmt.Sprintf("127.0.0.1:%d", l.port), fmt.Sprintf("-ws=%t", l.ws)}, nil
-		},
+		args:     mochiWith(),
+	},
+
+	// For the durable scenarios.
+	{
+		name: "noctule-interval", dir: "..", pkg: "./cmd/noctule",
+		settings: "as noctule, and durability interval: PUBACK when the system has it, fdatasync within 100 ms",
+		version:  revision,
+		args:     noctuleArgs,
+		env:      []string{"NOCTULE_STORE__DURABILITY=interval"},
+	},
+	{
+		name: "noctule-memory", dir: "..", pkg: "./cmd/noctule",
+		settings: "as noctule, and durability memory",
+		version:  revision,
+		args:     noctuleArgs,
+		env:      []string{"NOCTULE_STORE__DURABILITY=memory"},
+	},
+	{
+		name: "mosquitto-autosave", binary: "mosquitto",
+		settings: "as mosquitto, and `user root` (or it may not write in our directories), `persistence true`, `autosave_on_changes true`, `autosave_interval 1`: its strongest. It rewrites all that " +
+			"it has after each turn of its loop that changed anything, after the PUBACKs of that turn",
+		version: mosquittoVersion,
+		args:    mosquittoWith("user root\npersistence true\nautosave_on_changes true\nautosave_interval 1\n"),
+	},
+	{
+		name: "mosquitto-persist", binary: "mosquitto",
+		settings: "as mosquitto, and `user root`, `persistence true`: it writes all that it has twice an hour, at its end, and when told to (before it is killed)",
+		version:  mosquittoVersion,
+		args:     mosquittoWith("user root\npersistence true\n"),
+		saves:    "mosquitto.db",
+	},
+	{
+		name: "mochi-pebble", dir: ".", pkg: "./mochi",
+		settings: "as mochi, and hook storage/pebble in mode sync, 65 535 messages for a session (the most). It synchronises four writes for each message; " +
+			"that of the message itself comes after its PUBACK is handed over",
+		version:   mochiVersion,
+		args:      mochiWith("-store", "pebble", "-inflight", "65535"),
+		queueMost: 65_000,
+	},
+	{
+		name: "mochi-bolt", dir: ".", pkg: "./mochi",
+		settings:  "as mochi-pebble, and hook storage/bolt instead",
+		version:   mochiVersion,
+		args:      mochiWith("-store", "bolt", "-inflight", "65535"),
+		queueMost: 65_000,
 	},
 }
 
@@ -97,9 +142,27 @@ func mosquittoVersion(ctx context.Context, binary string) (string, error) {
 	return strings.TrimPrefix(line, "mosquitto version "), nil
 }
 
+// noctuleArgs runs a server.
+func noctuleArgs(l launch) ([]string, error) {
+	return []string{"run", "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--admin", "off", "--data", filepath.Join(l.dir, "data")}, nil
+}
+
+// mochiWith makes the arguments of our mochi, with more of them.
+func mochiWith(more ...string) func(launch) ([]string, error) {
+	return func(l launch) ([]string, error) {
+		args := []string{"-listen", fmt.Sprintf("127.0.0.1:%d", l.port), fmt.Sprintf("-ws=%t", l.ws), "-data", l.dir}
+		return append(args, more...), nil
+	}
+}
+
+// mosquittoWith makes the arguments of mosquitto, with more lines in its configuration.
+func mosquittoWith(more string) func(launch) ([]string, error) {
+	return func(l launch) ([]string, error) { return mosquittoArgs(l, more) }
+}
+
 // mosquittoArgs writes a configuration.
-func mosquittoArgs(l launch) ([]string, error) {
-	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", l.port)
+func mosquittoArgs(l launch, more string) ([]string, error) {
+	conf := fmt.Sprintf("persistence_location %s/\n%slistener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", l.dir, more, l.port)
 	if l.ws { // 2.0.11 ends if it has no other listener, and leaves the loopback address unless told the domain
 		plain, err := freePort()
 		if err != nil {

@@ -23,11 +23,15 @@ import (
 
 const (
 	startWithin = 10 * time.Second
-	stopWithin  = 5 * time.Second
+	stopWithin  = 60 * time.Second // some write all that they have at the end
 )
 
 // process is a running broker.
 type process struct {
+	peer  *peer
+	args  []string
+	dir   string // its files, and where it runs
+	trace string // file that its synchronisations of files are written to, or empty
 	cmd   *exec.Cmd
 	addr  string
 	ended chan struct{} // closed when it has ended
@@ -40,6 +44,7 @@ type launch struct {
 	port    int    // start picks it
 	ws      bool   // it must speak WebSocket
 	profile string // directory for profiles, or empty
+	syncs   bool   // it runs under strace, which counts what it synchronises
 }
 
 // start runs a broker on a free port and waits until it accepts connections.
@@ -54,26 +59,41 @@ func start(ctx context.Context, p *peer, l launch) (_ *process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	pr := &process{
-		cmd:   exec.Command(p.binary, args...), // not bound to ctx: it is stopped after its figures are taken
-		addr:  net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port)),
-		ended: make(chan struct{}),
+	pr := &process{peer: p, args: args, dir: l.dir, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port))}
+	if l.syncs {
+		pr.trace = filepath.Join(l.dir, "trace")
 	}
-	pr.cmd.Dir = l.dir
-	pr.cmd.Env = append(os.Environ(), "HOME="+l.dir, "XDG_DATA_HOME="+filepath.Join(l.dir, "data"), "XDG_CONFIG_HOME="+filepath.Join(l.dir, "config"))
-	pr.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // our interrupts are not the broker's
-	if err := pr.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.name, err)
+	if err := pr.spawn(); err != nil {
+		return nil, err
 	}
-	go func() {
-		pr.cmd.Wait() // how it ended is of no interest: it is asked to
-		close(pr.ended)
-	}()
 	if err := pr.await(ctx); err != nil {
 		pr.stop()
 		return nil, fmt.Errorf("%s: %w", p.name, err)
 	}
 	return pr, nil
+}
+
+// spawn runs the program, for the first time or once more after its end.
+func (p *process) spawn() error {
+	binary, args := p.peer.binary, p.args
+	if p.trace != "" {
+		binary, args = traced(p.trace, binary, args)
+	}
+	p.cmd = exec.Command(binary, args...) // not bound to a context: it is stopped after its figures are taken
+	p.cmd.Dir = p.dir
+	p.cmd.Env = append(os.Environ(), "HOME="+p.dir, "XDG_DATA_HOME="+filepath.Join(p.dir, "data"), "XDG_CONFIG_HOME="+filepath.Join(p.dir, "config"))
+	p.cmd.Env = append(p.cmd.Env, p.peer.env...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // our interrupts are not the broker's
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("%s: %w", p.peer.name, err)
+	}
+	cmd, ended := p.cmd, make(chan struct{})
+	p.ended = ended
+	go func() {
+		cmd.Wait() // how it ended is of no interest: it is asked to
+		close(ended)
+	}()
+	return nil
 }
 
 // freePort finds a port that nobody listens on.
@@ -117,6 +137,12 @@ func (p *process) stop() {
 	}
 }
 
+// kill ends the broker as a crash does.
+func (p *process) kill() {
+	p.cmd.Process.Kill() // fails if it has ended
+	<-p.ended
+}
+
 // cpu is the processor time of all threads of the broker, ended ones included, by the kernel's clock for the process
 // (see clock_getcpuclockid(3)).
 func (p *process) cpu() (time.Duration, error) {
@@ -139,6 +165,25 @@ func (p *process) memory() (now, peak int64, err error) {
 	}
 	peak, err = statusField(status, "VmHWM:")
 	return now, peak, err
+}
+
+// forgetPeak lets the peak of resident memory begin anew.
+func (p *process) forgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+}
+
+// written is how many bytes the broker has had written to disks, in whole pages, as the kernel counts them (write_bytes in proc_pid_io(5)).
+func (p *process) written() (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := bytes.Cut(b, []byte("\nwrite_bytes: "))
+	if !ok {
+		return 0, errors.New("no write_bytes in the books of the broker")
+	}
+	digits, _, _ := bytes.Cut(rest, []byte("\n"))
+	return strconv.ParseInt(string(digits), 10, 64)
 }
 
 // statusField reads a size from /proc/PID/status, in bytes.

@@ -43,10 +43,12 @@ func newReport(o options) *report {
 func (r *report) fill(ctx context.Context, o options, dir string) error {
 	for i := range o.scenarios {
 		s := &o.scenarios[i]
+		brokers := o.peersOf(s)
 		for round := range o.rounds {
-			for k := range o.peers {
-				p := &o.peers[(round+k)%len(o.peers)]
-				one, err := s.measure(ctx, p, launch{dir: dir, ws: s.plan.WebSocket, profile: o.profile, name: fmt.Sprintf("%s-%d", s.name, round)}, o.measured)
+			for k := range brokers {
+				p := brokers[(round+k)%len(brokers)]
+				l := launch{dir: dir, ws: s.plan.WebSocket, profile: o.profile, name: fmt.Sprintf("%s-%d", s.name, round), syncs: o.syncs && s.steps != nil}
+				one, err := s.measure(ctx, p, l, &o)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
@@ -68,6 +70,11 @@ func (r *run) line() string {
 	switch {
 	case r.Err != "":
 		return head + "failed: " + r.Err
+	case r.Figures != nil:
+		for _, f := range r.Figures {
+			head += fmt.Sprintf(" %s %s;", f.Name, plain(f.Value))
+		}
+		return head + marks([]run{*r})
 	case r.Outcome != nil:
 		return head + fmt.Sprintf("%8.2f us/msg %9.0f msg/s  generator %.2f us/msg%s", r.CPUPerMsg, r.MessageRate, r.GenPerMsg, marks([]run{*r}))
 	}
@@ -107,6 +114,7 @@ func (r *report) markdown() string {
 	}
 	r.loads(&b)
 	r.idles(&b)
+	r.kept(&b)
 	b.WriteString("\n## Scenarios\n\n")
 	for _, s := range r.scenarios {
 		fmt.Fprintf(&b, "- %s: %s.\n", s.name, s.about)
@@ -118,12 +126,15 @@ func (r *report) markdown() string {
 func (r *report) loads(b *strings.Builder) {
 	rows := ""
 	for _, s := range r.scenarios {
-		if s.idle {
+		if s.idle || s.steps != nil {
 			continue
 		}
 		base := figures(r.of(s.name, reference), cpuPerMsg)
 		for _, p := range r.Peers {
 			runs := r.of(s.name, p.Name)
+			if len(runs) == 0 {
+				continue
+			}
 			cpu := figures(runs, cpuPerMsg)
 			rows += fmt.Sprintf("| %s | %s%s | %s | %s | %s | %s | %s |\n", s.name, p.Name, marks(runs), span(spreadOf(values(cpu)), "%.2f"),
 				span(spreadOf(ratios(cpu, base)), "%.2f"), number(spreadOf(values(figures(runs, messageRate))).Median, "%.0f"),
@@ -155,6 +166,9 @@ func (r *report) idles(b *strings.Builder) {
 			ref := r.of(s.name, reference)
 			for _, p := range r.Peers {
 				runs := r.of(s.name, p.Name)
+				if len(runs) == 0 {
+					continue
+				}
 				bs, cs := figures(runs, bytes), figures(runs, cpu)
 				rows += fmt.Sprintf("| %s | %d | %s%s | %s | %s | %s | %s |\n", s.name, n, p.Name, marks(runs), span(spreadOf(values(bs)), "%.0f"),
 					span(spreadOf(ratios(bs, figures(ref, bytes))), "%.2f"), span(spreadOf(values(cs)), "%.1f"), span(spreadOf(ratios(cs, figures(ref, cpu))), "%.2f"))
@@ -176,4 +190,51 @@ func (r *report) of(scenario, peer string) (runs []run) {
 		}
 	}
 	return runs
+}
+
+// kept writes a table for each scenario that has figures of its own.
+func (r *report) kept(b *strings.Builder) {
+	for _, s := range r.scenarios {
+		if s.steps == nil {
+			continue
+		}
+		fmt.Fprintf(b, "\n## %s\n\n", s.name)
+		names, brokers := r.columns(s.name)
+		head, line := "| |", "|---|"
+		for _, p := range brokers {
+			head += fmt.Sprintf(" %s%s |", p, marks(r.of(s.name, p)))
+			line += "---|"
+		}
+		b.WriteString(head + "\n" + line + "\n")
+		for _, f := range names {
+			of := figureNamed(f.Name)
+			ours := figures(r.of(s.name, ourselves), of)
+			row, ratio := "| "+f.Name+" |", "| *noctule to it* |"
+			for _, p := range brokers {
+				x := figures(r.of(s.name, p), of)
+				row += " " + plainSpan(spreadOf(values(x))) + " |"
+				ratio += " " + number(spreadOf(ratios(ours, x)).Median, "%.2f") + " |"
+			}
+			b.WriteString(row + "\n")
+			if f.Compared {
+				b.WriteString(ratio + "\n")
+			}
+		}
+	}
+}
+
+// columns are the figures that runs of a scenario have, in their order, and the brokers that had a turn.
+func (r *report) columns(scenario string) (names []figure, brokers []string) {
+	for _, p := range r.Peers {
+		runs := r.of(scenario, p.Name)
+		if len(runs) > 0 {
+			brokers = append(brokers, p.Name)
+		}
+		for _, o := range runs {
+			if len(o.Figures) > len(names) {
+				names = o.Figures // of a run that came to its end
+			}
+		}
+	}
+	return names, brokers
 }

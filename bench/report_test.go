@@ -18,20 +18,24 @@ import (
 func TestReportComparesWithinRounds(t *testing.T) {
 	r := report{
 		Peers:     []described{{Name: "noctule"}, {Name: reference}},
-		scenarios: []scenario{{name: "p2p-q0"}, {name: "idle", idle: true}},
+		scenarios: []scenario{{name: "p2p-q0"}, {name: "idle", idle: true}, {name: "kept", steps: durablePairs}},
 	}
 	for round, f := range []float64{1, 2, 4} {
 		r.Runs = append(r.Runs,
 			run{Scenario: "p2p-q0", Peer: "noctule", Round: round, CPUPerMsg: f, Outcome: &load.Outcome{Lost: 1}},
 			run{Scenario: "p2p-q0", Peer: reference, Round: round, CPUPerMsg: 4 * f, Outcome: &load.Outcome{}},
-			run{Scenario: "idle", Peer: reference, Round: round, Idle: []idleStep{{5000, 800, 20}, {10000, 700, 21}}})
+			run{Scenario: "idle", Peer: "noctule", Round: round, Err: "gone"},
+			run{Scenario: "idle", Peer: reference, Round: round, Idle: []idleStep{{5000, 800, 20}, {10000, 700, 21}}},
+			run{Scenario: "kept", Peer: "noctule", Round: round, Figures: []figure{{"msg/s", 1000 * f, true}, {"lost", 0, false}}},
+			run{Scenario: "kept", Peer: reference, Round: round, Figures: []figure{{"msg/s", 500 * f, true}}})
 	}
 	r.Runs[1].Err = "gone" // the first round of the reference
 	page := r.markdown()
 	for _, want := range []string{
 		"| p2p-q0 | noctule L3 | 2.00 (1.00...4.00) | 0.25 (0.25...0.25) |",
 		"| p2p-q0 | mosquitto F1 | 12.00 (8.00...16.00) | 1.00 (1.00...1.00) |",
-		"| idle | 10000 | noctule | - | - | - | - |",
+		"| idle | 10000 | noctule F3 | - | - | - | - |",
+		"| | noctule | mosquitto |\n|---|---|---|\n| msg/s | 2000 (1000...4000) | 1000 (500...2000) |\n| *noctule to it* | 1.00 | 2.00 |\n| lost | 0 | - |\n",
 		"| idle | 10000 | mosquitto | 700 (700...700) | 1.00 (1.00...1.00) | 21.0 (21.0...21.0) |",
 	} {
 		if !strings.Contains(page, want) {
@@ -71,5 +75,41 @@ func TestFiguresOfAProcess(t *testing.T) {
 	now, peak, err := p.memory()
 	if err != nil || now < 1<<20 || peak < now {
 		t.Errorf("memory is %d, at its peak %d, %v", now, peak, err)
+	}
+}
+
+func TestEachScenarioHasItsBrokers(t *testing.T) {
+	o, err := parse([]string{"-only", "p2p-q1,drain"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"noctule,mosquitto,mochi", "noctule,noctule-interval,mosquitto-persist,mochi-pebble"} {
+		var names []string
+		for _, p := range o.peersOf(&o.scenarios[i]) {
+			names = append(names, p.name)
+		}
+		if got := strings.Join(names, ","); got != want {
+			t.Errorf("%s is for %s, want %s", o.scenarios[i].name, got, want)
+		}
+	}
+	if o, err = parse([]string{"-only", "drain", "-peers", "embed", "-full", "-sessions", "7"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.peersOf(&o.scenarios[0]); len(got) != 1 || got[0].name != "embed" {
+		t.Errorf("%d brokers for a command line that names one", len(got))
+	}
+	if o.messages != fullMessages || o.sessions != 7 {
+		t.Errorf("%d messages and %d sessions", o.messages, o.sessions)
+	}
+}
+
+func TestFanFiltersAreDistinct(t *testing.T) {
+	seen := make(map[string]bool)
+	for i := range fanSessions {
+		f := fanFilter(i)
+		if seen[f] || strings.Count(f, "/") != fanLevels {
+			t.Fatalf("filter %d is %q", i, f)
+		}
+		seen[f] = true
 	}
 }

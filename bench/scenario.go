@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/noctule/noctule/bench/internal/load"
@@ -29,6 +30,18 @@ type scenario struct {
 	plan  load.Plan // of a scenario that sends messages
 	idle  bool
 	subs  bool // idle clients subscribe
+
+	// Of scenarios with figures of their own.
+	steps func(context.Context, *stage) error
+	peers []string // that it is for, unless the command line names others
+}
+
+// brokers are those that the scenario is for.
+func (s *scenario) brokers() []string {
+	if s.peers == nil {
+		return []string{"noctule", reference, "mochi"}
+	}
+	return s.peers
 }
 
 var scenarios = []scenario{
@@ -49,6 +62,19 @@ var scenarios = []scenario{
 	{name: "ws-p2p-q0", about: "as p2p-q0 over WebSocket, a frame for each message", plan: overWebSocket(pairs(50, 0, 64, 64))},
 	{name: "idle", about: "clients that only connect", idle: true},
 	{name: "idle-sub", about: "clients that connect and subscribe to a filter of their own", idle: true, subs: true},
+
+	{name: "durable-q1", about: "50 pairs, QoS 1, 256 B, 64 under way each, subscribers with persistent sessions that are online",
+		plan: durable(pairs(50, 1, 256, 64)), steps: durablePairs, peers: strongest},
+	{name: "durable-fan-1k", about: "messages of 256 B at QoS 1, 16 under way, to 1 000 persistent sessions that are offline, all with one filter",
+		steps: durableFan, peers: strongest},
+	{name: "durable-fan-1k-distinct", about: "the same, each session with a filter of its own",
+		steps: durableFanDistinct, peers: strongest},
+	{name: "drain", about: "messages of 100 B at QoS 1, 64 under way from each of 10 publishers, to one persistent session that is offline; then it " +
+		"connects and takes them; then it is online for the messages of the same publishers", plan: durable(online), steps: drain, peers: keepers},
+	{name: "retained", about: "retained messages of 100 B, from 50 publishers at QoS 1; the broker is stopped and started; a client subscribes to #, others to narrow filters",
+		steps: retained, peers: keepers},
+	{name: "restart", about: "persistent sessions that are offline, each with a filter of its own, with 10 messages of 100 B on average; the broker is killed and started",
+		steps: restart, peers: keepers},
 }
 
 func pairs(n int, qos byte, payload, window int) load.Plan {
@@ -76,6 +102,11 @@ type run struct {
 
 	// Of idle scenarios.
 	Idle []idleStep `json:",omitempty"`
+
+	// Of scenarios with figures of their own.
+	Figures []figure `json:",omitempty"`
+
+	looks [2]time.Time // at the broker's clock: begin and end of the measured time
 }
 
 // idleStep is what idle connections cost, counted from none.
@@ -86,10 +117,15 @@ type idleStep struct {
 }
 
 // measure gives a broker its turn, in a process of its own.
-func (s *scenario) measure(ctx context.Context, p *peer, l launch, measured time.Duration) (r run, err error) {
+func (s *scenario) measure(ctx context.Context, p *peer, l launch, o *options) (r run, err error) {
 	pr, err := start(ctx, p, l)
 	if err != nil {
 		return r, err
+	}
+	defer os.RemoveAll(pr.dir)
+	if s.steps != nil {
+		defer pr.stop()
+		return r, s.steps(ctx, &stage{pr: pr, run: &r, plan: s.plan, options: o})
 	}
 	clients, err := load.NewIdle(pr.addr)
 	if err != nil {
@@ -101,7 +137,7 @@ func (s *scenario) measure(ctx context.Context, p *peer, l launch, measured time
 	if s.idle {
 		err = r.takeIdle(ctx, pr, clients, s.subs)
 	} else {
-		err = r.takeLoad(ctx, pr, s.plan, measured)
+		err = r.takeLoad(ctx, pr, s.plan, o.measured)
 	}
 	if err != nil {
 		return r, err
@@ -116,7 +152,7 @@ func (r *run) takeLoad(ctx context.Context, pr *process, plan load.Plan, measure
 	var own [2]time.Duration // of the generator, at the two looks at the broker's clock
 	looks := 0
 	o, err := load.Run(ctx, pr.addr, plan, func() (time.Duration, error) {
-		own[looks%2] = ownCPU()
+		own[looks%2], r.looks[looks%2] = ownCPU(), time.Now()
 		looks++
 		return pr.cpu()
 	})

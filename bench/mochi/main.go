@@ -2,13 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command mochi serves MQTT with github.com/mochi-mqtt/server/v2 as its examples do: everybody may do everything, all
-// capabilities as shipped, nothing logged. It is a peer in the benchmarks.
+// capabilities as shipped, nothing logged. It is a peer in the benchmarks. -store has it keep sessions and messages, with one of its
+// storage hooks, and -inflight raises what it keeps for one session.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,17 +23,27 @@ import (
 func main() {
 	addr := flag.String("listen", "127.0.0.1:1883", "`address` to listen on")
 	ws := flag.Bool("ws", false, "speak WebSocket")
+	engine := flag.String("store", "", "storage `hook`: pebble (each write synchronised) or bolt; none if empty")
+	dir := flag.String("data", ".", "`directory` of the storage hook")
+	inflight := flag.Uint("inflight", 0, "most `messages` for one session, at most 65535; 0 is as shipped")
 	flag.Parse()
-	if err := serve(*addr, *ws); err != nil {
+	if err := serve(*addr, *ws, *engine, *dir, uint16(min(*inflight, math.MaxUint16))); err != nil {
 		fmt.Fprintln(os.Stderr, "mochi:", err)
 		os.Exit(1)
 	}
 }
 
 // serve runs the broker until it is told to end.
-func serve(addr string, ws bool) error {
-	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+func serve(addr string, ws bool, engine, dir string, inflight uint16) error {
+	capabilities := mochi.NewDefaultServerCapabilities()
+	if inflight > 0 {
+		capabilities.MaximumInflight = inflight
+	}
+	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler), Capabilities: capabilities})
 	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
+		return err
+	}
+	if err := keep(server, engine, dir); err != nil {
 		return err
 	}
 	config := listeners.Config{ID: "bench", Address: addr}

@@ -25,6 +25,8 @@ const (
 	connecting               // waits for CONNACK
 	subscribing              // waits for SUBACKs
 	ready
+	leaving // said goodbye: waits for the end of the connection
+	gone
 )
 
 // A role is what a client is there for.
@@ -39,6 +41,8 @@ type client struct {
 	filters []string
 	qos     byte // of its subscriptions
 	role    role // nil: it only connects
+
+	persistent bool // its session outlives the connection
 }
 
 // conn is one client's connection.
@@ -86,6 +90,9 @@ func (c *conn) read() error {
 	b := c.engine.scratch
 	old := copy(b, c.tail)
 	n, err := unix.Read(c.fd, b[old:])
+	if c.phase == leaving && err != unix.EAGAIN && err != unix.EINTR {
+		return c.left(n)
+	}
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return nil
@@ -146,7 +153,7 @@ func (c *conn) upgraded(b []byte) ([]byte, error) {
 	c.tail = c.tail[:0]
 	c.phase = connecting
 	c.frames = &frames{}
-	c.send(appendConnect(nil, c.client.id))
+	c.send(appendConnect(nil, c.client.id, c.client.persistent))
 	return b[end+4:], nil
 }
 
@@ -158,6 +165,8 @@ func (c *conn) advance(p packet) error {
 			return fmt.Errorf("load: refused by CONNACK % x", p.body)
 		}
 		c.subscribe()
+	case c.phase == subscribing && p.kind() == typePublish && c.client.role != nil:
+		return c.client.role.receive(c, p) // the broker may be that quick
 	case c.phase == subscribing && p.kind() == typeSuback:
 		if bytes.IndexByte(p.body[min(2, len(p.body)):], 0x80) >= 0 {
 			return errors.New("load: a subscription was refused")
@@ -171,6 +180,24 @@ func (c *conn) advance(p packet) error {
 		c.engine.waiting--
 	}
 	return nil
+}
+
+// leave queues a DISCONNECT, after which the broker closes the connection.
+func (c *conn) leave() {
+	c.phase = leaving
+	c.engine.waiting++
+	c.send([]byte{typeDisconnect << 4, 0})
+}
+
+// left takes note of what was read from a connection after its DISCONNECT: packets that were under way do not matter any more, and
+// the end is what is waited for.
+func (c *conn) left(n int) error {
+	if n > 0 {
+		return nil
+	}
+	c.phase = gone
+	c.engine.waiting--
+	return unix.EpollCtl(c.engine.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 }
 
 // subscribe queues all SUBSCRIBEs of the client.

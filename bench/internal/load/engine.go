@@ -24,8 +24,8 @@ const (
 	stepWait = 50 * time.Millisecond
 )
 
-// errSetup ends a run whose clients do not become ready in time.
-var errSetup = errors.New("load: clients did not connect and subscribe in time")
+// errSetup ends a run whose clients do not become ready, or do not come to their end, in time.
+var errSetup = errors.New("load: clients did not connect, subscribe or leave in time")
 
 // engine serves all connections of a run.
 type engine struct {
@@ -37,7 +37,9 @@ type engine struct {
 	waiting int // connections that are not ready yet
 	dirty   []*conn
 	touched []*flow
-	stopped bool // windows are not topped up any more
+	stopped bool      // windows are not topped up any more
+	now     time.Time // since sockets were last ready
+	acks    latencies // from sending a message to its last acknowledgement
 	scratch []byte
 	events  []unix.EpollEvent
 }
@@ -96,6 +98,19 @@ func (e *engine) await(ctx context.Context, limit int, deadline time.Time) error
 	return nil
 }
 
+// leave has all clients say goodbye and waits until the broker has closed their connections, within the given time.
+func (e *engine) leave(ctx context.Context, within time.Duration) error {
+	for _, c := range e.conns {
+		if c.phase == ready {
+			c.leave()
+		}
+	}
+	if err := e.flush(); err != nil {
+		return err
+	}
+	return e.await(ctx, 1, time.Now().Add(within))
+}
+
 // open connects one client's socket and queues its first packet.
 func (e *engine) open(cl client) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -125,7 +140,7 @@ func (e *engine) open(cl client) error {
 		c.phase = upgrading
 		c.write([]byte(upgradeRequest(e.addr)))
 	} else {
-		c.send(appendConnect(nil, cl.id))
+		c.send(appendConnect(nil, cl.id, cl.persistent))
 	}
 	return e.flush()
 }
@@ -147,6 +162,7 @@ func (e *engine) step(ctx context.Context) error {
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("load: epoll: %w", err)
 	}
+	e.now = time.Now()
 	for _, ev := range e.events[:max(n, 0)] {
 		c := e.conns[ev.Fd]
 		if ev.Events&unix.EPOLLOUT != 0 {
@@ -159,6 +175,9 @@ func (e *engine) step(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	if len(e.touched) > 0 {
+		e.now = time.Now()
 	}
 	for _, f := range e.touched {
 		f.touched = false

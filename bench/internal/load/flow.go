@@ -6,7 +6,12 @@ package load
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
+
+// timesSlack is how many times the window is remembered when messages were sent: identifiers begin anew after 65 535, and messages
+// of two turns are under way then.
+const timesSlack = 4
 
 // stampSize is what a payload begins with: the number of the flow (4 bytes) and the sequence number (8 bytes).
 const stampSize = 12
@@ -18,8 +23,9 @@ type flow struct {
 	qos       byte
 	window    uint64
 	burst     bool
-	receivers uint32   // of each message
+	receivers uint32   // of each message; 0: nobody is there, and the last acknowledgement is all that is waited for
 	topics    []string // taken in turn; all of one length
+	most      uint64   // messages that are sent in all; 0: no bound
 
 	packet                 []byte // the next PUBLISH, framed if need be
 	topicAt, idAt, stampAt int
@@ -29,6 +35,7 @@ type flow struct {
 	acked    uint64 // of QoS 1 and 2, wholly
 	forgiven uint64 // given up after a stall, for the window only
 	arrivals []uint32
+	times    []time.Time // when messages were sent, by packet identifier modulo the length
 	touched  bool
 }
 
@@ -44,6 +51,9 @@ func newFlow(number int, p *Plan, topics []string, receivers int) *flow {
 	if receivers > 1 {
 		f.arrivals = make([]uint32, p.Window)
 	}
+	if p.QoS > 0 {
+		f.times = make([]time.Time, timesSlack*p.Window)
+	}
 	return f
 }
 
@@ -54,7 +64,12 @@ func (f *flow) connected(c *conn) { f.conn = c }
 func (f *flow) receive(c *conn, p packet) error {
 	switch p.kind() {
 	case typePuback, typePubcomp:
+		id, err := p.id()
+		if err != nil {
+			return err
+		}
 		f.acked++
+		c.engine.acks.add(c.engine.now.Sub(f.times[int(id)%len(f.times)]))
 		c.engine.touch(f)
 	case typePubrec:
 		id, err := p.id()
@@ -84,7 +99,9 @@ func (f *flow) arrived(seq uint64) {
 // under is how many messages are under way.
 func (f *flow) under() uint64 {
 	done := f.done
-	if f.qos > 0 {
+	if f.receivers == 0 {
+		done = f.acked
+	} else if f.qos > 0 {
 		done = min(done, f.acked)
 	}
 	done += f.forgiven
@@ -97,12 +114,14 @@ func (f *flow) refill() {
 	if f.burst && n > 0 {
 		return
 	}
-	for ; n < f.window; n++ {
+	for ; n < f.window && (f.most == 0 || f.sent < f.most); n++ {
 		if len(f.topics) > 1 {
 			copy(f.packet[f.topicAt:], f.topics[f.sent%uint64(len(f.topics))])
 		}
 		if f.qos > 0 {
-			binary.BigEndian.PutUint16(f.packet[f.idAt:], uint16(f.sent%0xFFFF)+1)
+			id := uint16(f.sent%0xFFFF) + 1
+			f.times[int(id)%len(f.times)] = f.conn.engine.now
+			binary.BigEndian.PutUint16(f.packet[f.idAt:], id)
 		}
 		binary.BigEndian.PutUint64(f.packet[f.stampAt+4:], f.sent)
 		f.conn.write(f.packet)

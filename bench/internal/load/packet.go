@@ -10,16 +10,20 @@ import (
 
 // Control packet types of MQTT 3.1.1, as they stand in the upper half of the first byte.
 const (
-	typeConnect   = 1
-	typeConnack   = 2
-	typePublish   = 3
-	typePuback    = 4
-	typePubrec    = 5
-	typePubrel    = 6
-	typePubcomp   = 7
-	typeSubscribe = 8
-	typeSuback    = 9
+	typeConnect    = 1
+	typeConnack    = 2
+	typePublish    = 3
+	typePuback     = 4
+	typePubrec     = 5
+	typePubrel     = 6
+	typePubcomp    = 7
+	typeSubscribe  = 8
+	typeSuback     = 9
+	typeDisconnect = 14
 )
+
+// retainFlag is that of PUBLISH, in the first byte.
+const retainFlag = 1
 
 var (
 	errLength    = errors.New("load: malformed remaining length")
@@ -96,12 +100,16 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, s...)
 }
 
-// appendConnect appends a CONNECT with a clean session and a keep alive beyond the end of any run.
-func appendConnect(dst []byte, clientID string) []byte {
+// appendConnect appends a CONNECT with a keep alive beyond the end of any run, and with a clean session unless it is to persist.
+func appendConnect(dst []byte, clientID string, persistent bool) []byte {
 	dst = append(dst, typeConnect<<4)
 	dst = appendLength(dst, 10+2+len(clientID))
 	dst = appendString(dst, "MQTT")
-	dst = append(dst, 4, 0x02) // level, clean session
+	flags := byte(0x02) // clean session
+	if persistent {
+		flags = 0
+	}
+	dst = append(dst, 4, flags) // level 4 is MQTT 3.1.1
 	dst = binary.BigEndian.AppendUint16(dst, 3600)
 	return appendString(dst, clientID)
 }

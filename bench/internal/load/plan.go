@@ -30,6 +30,9 @@ type Plan struct {
 	Filters   int  // of Routes, in all; at most 1 000 000
 	Burst     bool // top a window up only when all of it is done, so that batches do not depend on timing
 	WebSocket bool
+	// Persistent has the sessions of subscribers outlive their connections, so that the broker has to keep their messages.
+	Persistent bool
+	Patience   time.Duration // how long nothing may arrive before what is under way counts as lost; 0 is half a second
 
 	WarmUp, Measured time.Duration
 }
@@ -50,26 +53,32 @@ func (p *Plan) build(delivered *uint64) (flows []*flow, receivers []*receiver, c
 		if p.Shape == Pairs || p.Shape == Routes {
 			r := &receiver{flows: flows, first: i, tracks: make([]tracker, 1), delivered: delivered}
 			receivers = append(receivers, r)
-			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: filters, qos: p.QoS, role: r})
+			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: filters, qos: p.QoS, role: r, persistent: p.Persistent})
 		}
 	}
 	switch p.Shape {
 	case FanIn:
 		r := &receiver{flows: flows, tracks: make([]tracker, len(flows)), delivered: delivered}
 		receivers = append(receivers, r)
-		clients = append(clients, client{id: "sub", filters: []string{"load/+"}, qos: p.QoS, role: r})
+		clients = append(clients, client{id: FanInSubscriber, filters: []string{"load/+"}, qos: p.QoS, role: r, persistent: p.Persistent})
 	case FanOut:
 		for i := range p.Clients {
 			r := &receiver{flows: flows, tracks: make([]tracker, 1), delivered: delivered}
 			receivers = append(receivers, r)
-			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: []string{"load/0"}, qos: p.QoS, role: r})
+			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: []string{"load/0"}, qos: p.QoS, role: r, persistent: p.Persistent})
 		}
 	}
 	for i, f := range flows {
-		clients = append(clients, client{id: fmt.Sprint("pub", i), role: f})
+		clients = append(clients, client{id: publisherID(i), role: f})
 	}
 	return flows, receivers, clients
 }
+
+// FanInSubscriber is the client identifier of the one subscriber of FanIn.
+const FanInSubscriber = "sub"
+
+// publisherID is the client identifier of publisher i.
+func publisherID(i int) string { return fmt.Sprint("pub", i) }
 
 func (p *Plan) publishers() int {
 	if p.Shape == FanOut {

@@ -24,6 +24,7 @@ func (c *Claim) apply(m *machine) {
 		s = nil
 	}
 	if c.Present = s != nil; c.Present {
+		m.cut(s)
 		c.Wills = m.handOut(c.Wills, m.willAtClaim(s, c.Now))
 	} else {
 		s = m.createSession(c)
@@ -125,6 +126,9 @@ func (s *Subscribe) apply(m *machine) {
 	for i := range s.Subscriptions {
 		s.Existed = append(s.Existed, m.subscribe(owner, s.Subscriptions[i]))
 	}
+	if m.limits.sessions() {
+		m.apportion(owner, owner.owed())
+	}
 }
 
 func (u *Unsubscribe) apply(m *machine) {
@@ -192,16 +196,19 @@ type expire struct {
 func (e *expire) apply(m *machine) {
 	if e.Share != "" {
 		for _, ref := range e.Refs {
-			if m.ackShared(e.Share, ref) {
-				m.stats.Expired++
+			d := Dropped{Cause: Expired, Filter: e.Share, Readers: 1, Ref: ref}
+			if message := m.reported(ref); m.ackShared(e.Share, ref) {
+				m.drop(d, message)
 			}
 		}
 		return
 	}
 	if s := m.byID[e.Session]; s != nil {
 		for _, ref := range e.Refs { // one by one: a message in several of its queues counts once
+			d := Dropped{Cause: Expired, Filter: m.filterOf(s, ref), ClientID: s.clientID, Readers: 1, Ref: ref}
+			message := m.reported(ref)
 			if m.refs = append(m.refs[:0], ref); m.ack(s, m.refs) > 0 {
-				m.stats.Expired++
+				m.drop(d, message)
 			}
 		}
 	}

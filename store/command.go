@@ -287,14 +287,18 @@ func (r *recovery) reset() {
 	r.Err = nil
 }
 
-func (r *recovery) finish() {}
+func (r *recovery) finish() {
+	if r.Done != nil {
+		r.Done()
+	}
+}
 
 func (r *recovery) append(dst []byte) []byte {
-	return appendInt(dst, r.Now)
+	return appendLimits(appendInt(dst, r.Now), r.Limits)
 }
 
 func (r *recovery) decode(d *decoder) {
-	r.Now = d.int()
+	r.Now, r.Limits = d.int(), d.limits()
 }
 
 func (e *expire) kind() kind     { return kindExpireCommand }

@@ -17,6 +17,20 @@ type cursor struct {
 	ahead []span // sorted, apart from each other and from low
 	until uint64 // if not 0, the reader owes nothing from this number on
 	place int    // in the heap
+	// Mirrors of rows: settled is that part of queue.in which the reader owes no acknowledgement for, so that what it
+	// owes is known without a step for each message that enters; end is queue.in when until was set; and all that it
+	// owes is at start or behind.
+	settled tally
+	end     tally
+	start   Position
+}
+
+// owed is what the reader has not acknowledged of q.
+func (c *cursor) owed(q *queue) tally {
+	if c.until != 0 {
+		return c.end.minus(c.settled)
+	}
+	return q.in.minus(c.settled)
 }
 
 // span is a range of sequence numbers.
@@ -58,16 +72,13 @@ func (c *cursor) lift(low uint64) {
 	c.ahead = slices.Delete(c.ahead, 0, n)
 }
 
-// owes is the number of messages up to next that are not acknowledged.
-func (c *cursor) owes(first, next uint64) int64 {
-	if c.until != 0 {
-		next = min(next, c.until)
+// highest is above all sequence numbers that the cursor speaks of.
+func (c *cursor) highest() uint64 {
+	n := max(c.low, c.until)
+	if len(c.ahead) > 0 {
+		n = max(n, c.ahead[len(c.ahead)-1].to)
 	}
-	n := int64(next) - int64(max(first, c.low))
-	for _, a := range c.ahead {
-		n -= int64(min(a.to, next)) - int64(min(max(a.from, first), next, a.to))
-	}
-	return max(n, 0)
+	return n
 }
 
 // cursorOf finds a reader's cursor in a queue with several readers, or gives it one.
@@ -75,11 +86,12 @@ func (q *queue) cursorOf(s *session) *cursor {
 	if c := q.cursors[s.id]; c != nil {
 		return c
 	}
-	return q.addCursor(s, q.first)
+	return q.addCursor(s, q.first, q.here())
 }
 
-func (q *queue) addCursor(s *session, low uint64) *cursor {
-	c := &cursor{s: s, low: low, place: len(q.lowest)}
+// addCursor gives a reader a cursor. owed is what is left for it from low on.
+func (q *queue) addCursor(s *session, low uint64, owed tally) *cursor {
+	c := &cursor{s: s, low: low, place: len(q.lowest), settled: q.in.minus(owed)}
 	if q.cursors == nil {
 		q.cursors = map[SessionID]*cursor{}
 	}
@@ -101,13 +113,14 @@ func (q *queue) removeCursor(c *cursor) {
 	}
 }
 
-// owing counts the cursors in the heap from place i on that have not acknowledged seq.
-func (q *queue) owing(i int, seq uint64) int {
-	if i >= len(q.lowest) || q.lowest[i].low > seq {
+// forgo counts the cursors in the heap from place i on that have not acknowledged a message. It is about to be removed.
+func (q *queue) forgo(i int, e queued) int {
+	if i >= len(q.lowest) || q.lowest[i].low > e.seq {
 		return 0
 	}
-	n := q.owing(2*i+1, seq) + q.owing(2*i+2, seq)
-	if !q.lowest[i].acked(seq) {
+	n := q.forgo(2*i+1, e) + q.forgo(2*i+2, e)
+	if c := q.lowest[i]; !c.acked(e.seq) {
+		c.settled = c.settled.plus(one(e.size))
 		n++
 	}
 	return n
@@ -185,7 +198,11 @@ func (m *machine) ackQueue(q *queue, s *session, refs []Ref) (n int) {
 	for _, e := range m.entries {
 		if !c.acked(e.seq) {
 			c.ack(e.seq, e.seq+1)
+			c.settled = c.settled.plus(one(e.size))
 			n++
+		}
+		if e.seq < c.low {
+			c.start = max(c.start, e.pos+1)
 		}
 	}
 	q.down(c)
@@ -308,4 +325,48 @@ func (m *machine) ackShared(whole string, ref Ref) bool {
 	}
 	m.removeRows(q)
 	return true
+}
+
+// ledger has what is in a queue up to each of its rows, so that load finds out what many cursors owe without a look at
+// all rows for each.
+type ledger struct {
+	q     *queue
+	rows  []queued
+	until []tally // before rows[i]
+}
+
+func (m *machine) openLedger(l *ledger, q *queue) {
+	*l = ledger{q: q, rows: make([]queued, 0, q.count), until: make([]tally, 1, q.count+1)}
+	from, to := m.keys.queue(q.group, q.f.id, q.firstPos, q.lastPos)
+	m.rows.Scan(from, to, func(key, value []byte) bool {
+		e := mustQueued(key, value)
+		l.rows = append(l.rows, e)
+		l.until = append(l.until, l.until[len(l.until)-1].plus(one(e.size)))
+		return true
+	})
+}
+
+// below is what is in the queue with sequence numbers below seq.
+func (l *ledger) below(seq uint64) (t tally, row int) {
+	row = sort.Search(len(l.rows), func(i int) bool { return l.rows[i].seq >= seq })
+	return l.until[row], row
+}
+
+// settle sets the mirrors of a cursor that was read from its row.
+func (l *ledger) settle(c *cursor) {
+	var row int
+	c.settled, row = l.below(c.low)
+	if row < len(l.rows) {
+		c.start = l.rows[row].pos
+	} else {
+		c.start = l.q.lastPos + 1
+	}
+	for _, a := range c.ahead {
+		to, _ := l.below(a.to)
+		from, _ := l.below(a.from)
+		c.settled = c.settled.plus(to.minus(from))
+	}
+	if c.until != 0 {
+		c.end, _ = l.below(c.until)
+	}
 }

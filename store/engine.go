@@ -17,6 +17,7 @@ const applySlice = 64
 // even, so that whoever finds a position in a row knows whether the message can be in the log.
 type entry struct {
 	at      Position
+	class   Durability
 	command command
 }
 
@@ -50,8 +51,10 @@ type replog interface {
 type engine struct {
 	machine *machine
 	log     replog
+	disk    *disk        // nil in memory
 	class   Durability   // of all commands but Publish
-	state   sync.RWMutex // guards machine
+	state   sync.RWMutex // guards machine, and the following
+	ended   bool         // there is nothing to read any more
 
 	inbox   sync.Mutex // guards the following
 	waiting []command
@@ -74,22 +77,24 @@ type engine struct {
 	last   Position
 	safe   []entry
 	spare  []command
-	broken error  // the log has failed: nothing is committed any more
-	after  func() // called after each batch with state held; nil = nothing
+	broken error // the log has failed: nothing is committed any more
+
+	admission *admission // nil where no publish is turned away
 }
 
-func startEngine(m *machine, log replog, maxCommands int, maxBytes int64) *engine {
+func newEngine(m *machine, log replog, o Options) *engine {
 	e := &engine{
 		machine:     m,
 		log:         log,
+		class:       o.Durability,
 		wake:        make(chan struct{}, 1),
 		done:        make(chan struct{}),
-		maxCommands: maxCommands,
-		maxBytes:    maxBytes,
+		maxCommands: o.MaxPending,
+		maxBytes:    o.MaxPendingBytes,
 		last:        m.applied,
+		admission:   newAdmission(m, o),
 	}
 	e.nextDue.Store(m.nextDue())
-	go e.run()
 	return e
 }
 
@@ -124,6 +129,11 @@ func (e *engine) put(c command) {
 	if e.waiting = append(e.waiting, c); len(e.waiting) > 1 {
 		return // the committer has been woken, or has not taken the ones before yet
 	}
+	e.poke()
+}
+
+// poke wakes the committer.
+func (e *engine) poke() {
 	select {
 	case e.wake <- struct{}{}:
 	default:
@@ -146,10 +156,14 @@ func (e *engine) Barrier(done func()) {
 func (e *engine) run() {
 	defer close(e.done)
 	for batch := e.take(); batch != nil; batch = e.take() {
-		e.commit(batch)
+		for admitted := e.admit(batch); len(admitted) > 0; admitted = e.readmit() {
+			e.commit(admitted)
+			e.machine.drops.pass()
+		}
 		clear(batch)
 		e.spare = batch[:0]
 	}
+	e.admission.close()
 	e.failure = e.log.Close()
 }
 
@@ -209,6 +223,9 @@ func (e *engine) commit(batch []command) {
 		batch = batch[n:]
 	}
 	clear(e.safe)
+	if e.disk != nil {
+		e.disk.pause()
+	}
 }
 
 // number gives positions to the commands of a batch that have not failed. It returns the bytes of their messages.
@@ -217,8 +234,9 @@ func (e *engine) number(batch []command) (weight int64) {
 	at := e.last
 	for _, c := range batch {
 		if c.kind() != 0 && !c.failed() {
-			at = at.following(e.durability(c))
-			e.safe = append(e.safe, entry{at, c})
+			class := e.durability(c)
+			at = at.following(class)
+			e.safe = append(e.safe, entry{at, class, c})
 			weight += c.weight()
 		}
 	}
@@ -293,8 +311,8 @@ func (e *engine) apply(commands []command, next []entry, last bool) []entry {
 	}
 	if last {
 		e.machine.flush()
-		if e.after != nil {
-			e.after()
+		if e.disk != nil {
+			e.disk.turn()
 		}
 	}
 	e.nextDue.Store(e.machine.nextDue())
@@ -307,10 +325,7 @@ func (e *engine) Close() error {
 		e.inbox.Lock()
 		e.closed = true
 		e.inbox.Unlock()
-		select {
-		case e.wake <- struct{}{}:
-		default:
-		}
+		e.poke()
 	})
 	<-e.done
 	return e.failure

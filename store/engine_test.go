@@ -148,7 +148,7 @@ func TestTheLogRebuildsTheState(t *testing.T) {
 	}
 	m := testMachine(Limits{})
 	for i, r := range log.records {
-		c, _, err := decodeRecord(r)
+		c, err := decodeRecord(r)
 		if err != nil {
 			t.Fatal(err)
 		}

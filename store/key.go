@@ -11,6 +11,7 @@ import "encoding/binary"
 //	Q g fid position        queue row: one message of a filter queue
 //	C g fid sid             cursor of one reader of a queue with several
 //	B g position            reference count of a message with more than one
+//	A g position            message, in an engine with a disk
 //	R g topic               retained message
 //	S g client identifier   session
 //	V g sid                 its will
@@ -22,6 +23,7 @@ import "encoding/binary"
 //
 // Integers are big-endian. Each value begins with rowVersion.
 const (
+	kindBody     = 'A'
 	kindCursor   = 'C'
 	kindDue      = 'D'
 	kindFilter   = 'F'

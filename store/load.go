@@ -4,9 +4,11 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/noctule/noctule/topic"
 )
@@ -14,18 +16,37 @@ import (
 // errGroups refuses rows that were written with another number of groups.
 var errGroups = errors.New("store: the number of groups cannot be changed")
 
-// load rebuilds the mirrors from rows. It is called once, before the first command, and finds a machine that behaves as
-// the one that wrote the rows; what is counted since start begins anew.
+// badRow is a row that makes no sense, alone or beside the others.
+type badRow struct {
+	key, value []byte
+	err        error
+}
+
+// String names what the row was for.
+func (b badRow) String() string { return fmt.Sprintf("%s: %v", describeKey(b.key), b.err) }
+
+// load rebuilds the mirrors from rows, all of which must make sense.
 func (m *machine) load() error {
-	v, ok := m.rows.Get(m.keys.begin(metaGroup, kindMeta))
-	if !ok {
-		if _, _, found := m.rows.Last(allRows()); found {
-			return fmt.Errorf("store: load: %w: rows without counters", errCorrupt)
-		}
-		return nil
+	bad, err := m.loadAll()
+	if err == nil && len(bad) > 0 {
+		err = fmt.Errorf("store: load: %s: %w", describeKey(bad[0].key), bad[0].err)
 	}
-	if err := m.loadCounters(v); err != nil {
-		return err
+	return err
+}
+
+// loadAll rebuilds the mirrors from rows. It is called once, before the first command, and finds a machine that behaves as
+// the one that wrote the rows; what is counted since start begins anew. Rows that make no sense are left out of the mirrors
+// and returned.
+func (m *machine) loadAll() (bad []badRow, err error) {
+	key := m.keys.begin(metaGroup, kindMeta)
+	if v, ok := m.rows.Get(key); ok {
+		if err := m.loadCounters(v); errors.Is(err, errGroups) {
+			return nil, err
+		} else if err != nil {
+			m.bad(key, v, err)
+		}
+	} else if _, _, found := m.rows.Last(allRows()); found {
+		m.bad(nil, nil, fmt.Errorf("the row of counters is missing: %w", errCorrupt))
 	}
 	steps := []func(group uint16) error{
 		m.loadFilters, m.loadSessions, m.loadWills, m.loadSubs, m.loadQueues, m.loadCursors, m.loadWindows, m.loadReceived,
@@ -34,21 +55,34 @@ func (m *machine) load() error {
 	for _, step := range steps {
 		for g := range m.groups {
 			if err := step(uint16(g)); err != nil {
-				return fmt.Errorf("store: load group %d: %w", g, err)
+				return nil, fmt.Errorf("store: load group %d: %w", g, err)
 			}
 		}
 	}
-	return nil
+	for _, f := range m.replaced {
+		m.saveFilter(f)
+	}
+	m.replaced = nil
+	bad, m.badRows = m.badRows, nil
+	return bad, nil
+}
+
+// bad notes a row that makes no sense.
+func (m *machine) bad(key, value []byte, err error) {
+	m.badRows = append(m.badRows, badRow{bytes.Clone(key), bytes.Clone(value), err})
 }
 
 func (m *machine) loadCounters(v []byte) error {
 	d := rowDecoder(v)
 	groups := d.uint()
-	m.applied, m.lastFID = Position(d.uint()), d.uint()
-	m.shared, m.stats.Messages, m.stats.MessageBytes = d.int(), d.int(), d.int()
+	applied, fid := Position(d.uint()), d.uint()
+	shared, messages, size := d.int(), d.int(), d.int()
+	limits, volatile := d.limits(), d.bool()
 	if err := d.end(); err != nil {
 		return err
 	}
+	m.applied, m.lastFID, m.shared, m.limits, m.volatile = applied, fid, shared, limits, volatile
+	m.stats.Messages, m.stats.MessageBytes = messages, size
 	if groups != uint64(m.groups) {
 		return fmt.Errorf("%w from %d to %d", errGroups, groups, m.groups)
 	}
@@ -64,20 +98,21 @@ func rowDecoder(value []byte) decoder {
 	return d
 }
 
-// each calls f for all rows of one kind until it fails.
-func (m *machine) each(group uint16, kind byte, least int, f func(key, value []byte) error) (err error) {
+// each calls f for all rows of one kind, and notes those that it finds bad.
+func (m *machine) each(group uint16, kind byte, least int, f func(key, value []byte) error) error {
 	from, to := m.keys.all(group, kind)
+	from, to = bytes.Clone(from), bytes.Clone(to)
 	m.rows.Scan(from, to, func(key, value []byte) bool {
-		if len(key) < prefixLen+least {
-			err = errCorrupt
-			return false
+		err := errCorrupt
+		if len(key) >= prefixLen+least {
+			err = f(key, value)
 		}
-		if err = f(key, value); err != nil {
-			err = fmt.Errorf("row %q: %w", key, err)
+		if err != nil {
+			m.bad(key, value, err)
 		}
-		return err == nil
+		return true
 	})
-	return err
+	return nil
 }
 
 func (m *machine) loadFilters(group uint16) error {
@@ -144,14 +179,35 @@ func (m *machine) loadSubs(group uint16) error {
 			return nil
 		}
 		if sub.f == nil {
-			return errCorrupt
+			if sub.f, err = m.replaceFilter(sub.Filter); err != nil {
+				return err
+			}
 		}
 		sub.Filter = sub.f.name // one string for all
 		if sub.f.readers++; sub.f.readers == 1 {
 			m.index.Add(sub.f.inner, 0, sub.f)
 		}
+		sub.f.join(s, sub)
 		return nil
 	})
+}
+
+// replaceFilter makes a filter whose row is lost anew, and empty: its number is beyond all that queue rows may have. A
+// subscription is worth more than what waited for it.
+func (m *machine) replaceFilter(name string) (*filter, error) {
+	parsed, err := topic.ParseFilter(name, 0)
+	if err != nil {
+		return nil, err
+	}
+	m.lastFID += 1 << 40
+	f := &filter{name: name, inner: parsed.Filter, share: parsed.Share != "", id: m.lastFID}
+	if !strings.ContainsAny(f.inner, "+#") {
+		f.home = m.topicGroup(f.inner)
+	}
+	m.filters[name], m.filtersByID[f.id] = f, f
+	m.replaced = append(m.replaced, f)
+	m.bad(nil, nil, fmt.Errorf("filter %q: its row is missing, and what waited for it is lost", name))
+	return f, nil
 }
 
 func (m *machine) loadQueues(group uint16) error {
@@ -169,6 +225,7 @@ func (m *machine) loadQueues(group uint16) error {
 		q.lastPos, q.next = e.pos, e.seq+1
 		q.count++
 		q.bytes += e.size
+		q.in = q.here()
 		f.count++
 		f.bytes += e.size
 		return nil
@@ -176,6 +233,7 @@ func (m *machine) loadQueues(group uint16) error {
 }
 
 func (m *machine) loadCursors(group uint16) error {
+	var l ledger
 	return m.each(group, kindCursor, 16, func(key, value []byte) error {
 		f, s := m.filtersByID[keyNumber(key)], m.byID[SessionID(keyNumber2(key))]
 		if f == nil || s == nil || f.part(group) == nil {
@@ -183,13 +241,18 @@ func (m *machine) loadCursors(group uint16) error {
 		}
 		d := rowDecoder(value)
 		q := f.part(group)
-		c := q.addCursor(s, d.uint())
+		c := q.addCursor(s, d.uint(), tally{})
 		if c.until = d.uint(); c.until != 0 {
 			q.readers++ // it is none of the filter's any more
 		}
 		for range d.count() {
 			c.ahead = append(c.ahead, span{d.uint(), d.uint()})
 		}
+		if l.q != q {
+			m.openLedger(&l, q)
+		}
+		l.settle(c)
+		q.next = max(q.next, c.highest())
 		return d.end()
 	})
 }
@@ -233,38 +296,4 @@ func (m *machine) loadDue(group uint16) error {
 		}
 		return nil
 	})
-}
-
-// recovery is the first command after a store was opened: the connections that had sessions are gone, as on a network
-// failure, and wills that were handed out may not have been published.
-type recovery struct {
-	Now int64
-
-	Err error
-}
-
-func (r *recovery) apply(m *machine) {
-	for g := range m.groups {
-		var attached []*session
-		from, to := m.keys.all(uint16(g), kindSession)
-		m.rows.Scan(from, to, func(key, _ []byte) bool {
-			if s := m.byClient[keyName(key)]; s.attached {
-				attached = append(attached, s)
-			}
-			return true
-		})
-		for _, s := range attached {
-			m.recoverSession(s, r.Now)
-		}
-	}
-	m.recoverWills()
-}
-
-func (m *machine) recoverSession(s *session, now int64) {
-	if s.expiry == 0 {
-		_, due := m.endSession(s, now)
-		m.handLater(due)
-		return
-	}
-	m.detach(s, s.expiry, now)
 }

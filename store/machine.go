@@ -24,10 +24,14 @@ type machine struct {
 	groups int
 	// lenient is set while a log in which something was lost is applied again.
 	lenient bool
+	// Found by loadAll.
+	badRows  []badRow
+	replaced []*filter
 
-	applied Position // of the last command; what is made by a command is numbered by its position
-	lastFID uint64   // the last number given to a filter
-	shared  int64    // messages with more than one reference (rows B)
+	applied  Position // of the last command; what is made by a command is numbered by its position
+	lastFID  uint64   // the last number given to a filter
+	volatile bool     // there may be messages that are kept in memory only
+	shared   int64    // messages with more than one reference (rows B)
 
 	names    sync.RWMutex // guards changes of the two maps below
 	byClient map[string]*session
@@ -52,6 +56,15 @@ type machine struct {
 	refs    []Ref
 	entries []queued
 	spare   []*queue
+
+	// Of limit.go.
+	oldest  merge
+	origin  []Position // zeros, one per group
+	skipped []Ref
+	full    []*session // that skip the message being published
+	mark    uint64     // of the last message looked at
+
+	drops drops
 }
 
 func newMachine(rows rows, bodies bodies, limits Limits, groups int) *machine {
@@ -74,6 +87,7 @@ func newMachine(rows rows, bodies bodies, limits Limits, groups int) *machine {
 // apply carries out one command. Positions grow from one call to the next.
 func (m *machine) apply(at Position, c command) {
 	m.applied = at
+	m.volatile = m.volatile || at.volatile()
 	c.apply(m)
 }
 
@@ -86,17 +100,21 @@ func (m *machine) flush() {
 	v = appendInt(v, m.shared)
 	v = appendInt(v, m.stats.Messages)
 	v = appendInt(v, m.stats.MessageBytes)
+	v = appendBool(appendLimits(v, m.limits), m.volatile)
 	m.value = v
 	m.rows.Set(m.keys.begin(metaGroup, kindMeta), v)
 }
 
-// hash is a digest of all rows: equal logs give equal hashes.
+// hash is a digest of all rows but messages: equal logs give equal hashes.
 func (m *machine) hash() (sum [sha256.Size]byte) {
 	m.flush()
 	h := sha256.New()
 	var n []byte
 	from, to := allRows()
 	m.rows.Scan(from, to, func(key, value []byte) bool {
+		if len(key) >= prefixLen && key[2] == kindBody {
+			return true // some are in memory yet
+		}
 		n = appendUint(appendUint(n[:0], uint64(len(key))), uint64(len(value)))
 		h.Write(n)
 		h.Write(key)
@@ -169,15 +187,14 @@ func (m *machine) refCount(ref Ref) uint64 {
 // setRefs changes a reference count. A count of one has no row, since most messages wait in one queue.
 func (m *machine) setRefs(ref Ref, old, n uint64) {
 	key := m.keys.number(ref.Group, kindRefs, uint64(ref.Position))
-	if n > 1 {
-		m.value = appendUint(append(m.value[:0], rowVersion), n)
-		m.rows.Set(key, m.value)
-	} else {
-		m.rows.Delete(key)
-	}
-	if old <= 1 && n > 1 {
+	switch m.value = appendUint(append(m.value[:0], rowVersion), n); {
+	case old <= 1 && n > 1:
+		m.rows.Insert(key, m.value)
 		m.shared++
-	} else if old > 1 && n <= 1 {
+	case n > 1:
+		m.rows.Set(key, m.value)
+	case old > 1:
+		m.rows.Delete(key)
 		m.shared--
 	}
 }

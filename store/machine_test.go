@@ -40,7 +40,7 @@ func pick[T any](v *inventor, list []T) (t T) {
 func (v *inventor) owner() Owner {
 	o := pick(v, v.owners[max(0, len(v.owners)-6):])
 	if v.rand.IntN(30) == 0 {
-		o.Epoch++
+		o.Epoch-- // of a claim before; one that is not made yet, nobody can have
 	}
 	return o
 }
@@ -183,9 +183,9 @@ func testLimits(seed uint64) Limits {
 
 // again is a command as it comes out of the log.
 func again(t testing.TB, c command) command {
-	d, rest, err := decodeRecord(appendRecord(nil, c))
-	if err != nil || len(rest) > 0 {
-		t.Fatalf("%T: %v, %d bytes left", c, err, len(rest))
+	d, err := decodeRecord(appendRecord(nil, c))
+	if err != nil {
+		t.Fatalf("%T: %v", c, err)
 	}
 	return d
 }

@@ -74,6 +74,10 @@ type Options struct {
 	// that look at Pending stop reading from their publishers long before. Defaults: 1 000 000 and 256 MiB.
 	MaxPending      int
 	MaxPendingBytes int64
+	// OnDrop is told of dropped and expired messages, at most MaxDropReports of a batch of commands. It is called on a goroutine
+	// of the store after the commit, in no particular order, and not while a log is applied again at opening; it must not
+	// block nor call the store. nil = nobody is told; Stats counts in any case.
+	OnDrop func(Dropped)
 
 	// The rest is for Open only.
 
@@ -121,7 +125,7 @@ const (
 	defaultMaxPending      = 1_000_000
 	defaultMaxPendingBytes = 256 << 20
 	defaultWriteBuffer     = 32 << 20
-	leastWriteBuffer       = 64 << 10
+	leastWriteBuffer       = 4 << 10
 )
 
 func (o Options) withDefaults() Options {

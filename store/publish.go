@@ -59,7 +59,7 @@ func (m *machine) receive(s *session, p *Publish) bool {
 		return false
 	}
 	s.received = slices.Insert(s.received, i, p.PacketID)
-	m.rows.Set(m.keys.numberID(s.group, kindReceived, uint64(s.id), p.PacketID), []byte{rowVersion})
+	m.rows.Insert(m.keys.numberID(s.group, kindReceived, uint64(s.id), p.PacketID), []byte{rowVersion})
 	return true
 }
 
@@ -89,8 +89,12 @@ func (m *machine) keep(p *Publish) {
 	if msg.QoS > 0 {
 		m.match(msg.Topic)
 	}
+	p.Matched = len(m.matched) > 0
 	ref := Ref{m.topicGroup(msg.Topic), m.applied}
 	size := messageSize(msg)
+	if m.limits.Policy == DropNewest {
+		m.turnAway(msg, size)
+	}
 	refs := uint64(len(m.matched))
 	retain := msg.Retain && len(msg.Payload) > 0
 	if retain {
@@ -109,11 +113,18 @@ func (m *machine) keep(p *Publish) {
 	} else if msg.Retain {
 		m.unretain(msg.Topic)
 	}
+	if len(m.matched) == 0 {
+		return
+	}
+	p.Ref = ref
 	for _, f := range m.matched {
 		m.enqueue(f, ref, size, msg.Expiry)
 	}
-	if p.Matched = len(m.matched) > 0; p.Matched {
-		p.Ref = ref
+	switch {
+	case m.limits.Policy == DropNewest:
+		m.skipNewest(ref)
+	case m.limits.Policy == DropOldest || p.WillOf != 0:
+		m.makeRoom(p.WillOf != 0)
 	}
 }
 

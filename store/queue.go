@@ -21,6 +21,13 @@ type filter struct {
 	queues  []*queue // by group; none is empty
 	count   int      // messages in all of them
 	bytes   int64
+	members []*sub // of the sessions that read it, in no order; none for a shared subscription
+	// What limit.go needs: all that ever entered; up to where no session of a member can come to owe too much; what enters
+	// with the commands that are being committed; and the publish for which the filter was last looked at.
+	in    tally
+	due   tally
+	ahead tally
+	mark  uint64
 	// assigned are the messages of a shared subscription in sessions' stored windows.
 	assigned map[Ref]SessionID
 }
@@ -63,9 +70,23 @@ type queue struct {
 	next     uint64 // and of the next one to come
 	firstPos Position
 	lastPos  Position
+	in       tally // all that ever entered, or was there when it was loaded
 	cursors  map[SessionID]*cursor
 	lowest   []*cursor // heap by low
 }
+
+// tally is a number of messages and of their bytes.
+type tally struct{ messages, bytes int64 }
+
+func (t tally) plus(u tally) tally  { return tally{t.messages + u.messages, t.bytes + u.bytes} }
+func (t tally) minus(u tally) tally { return tally{t.messages - u.messages, t.bytes - u.bytes} }
+func (t tally) least(u tally) tally { return tally{min(t.messages, u.messages), min(t.bytes, u.bytes)} }
+
+// one is a message.
+func one(size int64) tally { return tally{1, size} }
+
+// here is what is in the queue.
+func (q *queue) here() tally { return tally{int64(q.count), q.bytes} }
 
 // queued is a queue row.
 type queued struct {
@@ -101,7 +122,7 @@ func (q *queue) solo() bool { return q.f.share || q.readers == 1 && len(q.cursor
 // waiting is the number of readers without cursor.
 func (q *queue) waiting() int { return q.readers - len(q.cursors) }
 
-// enqueue appends a message to a filter's queue, and drops the oldest ones beyond the limits; the newest always stays.
+// enqueue appends a message to a filter's queue.
 func (m *machine) enqueue(f *filter, ref Ref, size, expiry int64) {
 	q := f.part(ref.Group)
 	if q == nil {
@@ -109,17 +130,15 @@ func (m *machine) enqueue(f *filter, ref Ref, size, expiry int64) {
 		q.firstPos = ref.Position
 	}
 	m.value = appendQueued(m.value[:0], queued{seq: q.next, size: size, expiry: expiry})
-	m.rows.Set(m.keys.numbers(q.group, kindQueue, f.id, uint64(ref.Position)), m.value)
+	m.rows.Insert(m.keys.numbers(q.group, kindQueue, f.id, uint64(ref.Position)), m.value)
 	q.next++
 	q.lastPos = ref.Position
 	q.count++
 	f.count++
 	q.bytes += size
 	f.bytes += size
-	for f.count > 1 && (m.limits.MaxQueueMessages > 0 && f.count > m.limits.MaxQueueMessages ||
-		m.limits.MaxQueueBytes > 0 && f.bytes > m.limits.MaxQueueBytes) {
-		m.dropOldest(f.oldest())
-	}
+	q.in = q.in.plus(one(size))
+	f.in = f.in.plus(one(size))
 }
 
 func (m *machine) newQueue(f *filter, group uint16) *queue {
@@ -142,11 +161,16 @@ func (m *machine) newQueue(f *filter, group uint16) *queue {
 func (m *machine) dropOldest(q *queue) {
 	m.scan(q, q.firstPos, q.firstPos, 1)
 	e := m.entries[0]
+	d := Dropped{Cause: FilterOldest, Filter: q.f.name, Ref: Ref{q.group, e.pos}, Size: e.size}
 	switch {
 	case !q.f.share:
-		m.stats.Dropped += int64(q.waiting() + q.owing(0, e.seq))
-	case q.f.assigned[Ref{q.group, e.pos}] == 0:
-		m.stats.Dropped++
+		d.ClientID = m.onlyReader(q, e.seq)
+		d.Readers = q.waiting() + q.forgo(0, e)
+	case q.f.assigned[d.Ref] == 0:
+		d.Readers = 1
+	}
+	if d.Readers > 0 {
+		m.drop(d, nil)
 	}
 	m.removeRows(q)
 }
@@ -186,6 +210,9 @@ func (m *machine) removeRows(q *queue) bool {
 		key, value, _ := m.rows.Last(m.keys.queue(q.group, q.f.id, q.firstPos, q.lastPos))
 		e := mustQueued(key, value)
 		q.lastPos, q.next = e.pos, e.seq+1
+		for _, c := range q.lowest {
+			q.next = max(q.next, c.highest()) // so that nothing acknowledged is numbered again
+		}
 	}
 	return true
 }
@@ -230,8 +257,7 @@ func (m *machine) addReader(name, inner string, share bool, s *session) *filter 
 		}
 		m.lastFID++
 		f.id = m.lastFID
-		m.value = appendUint(append(m.value[:0], rowVersion), f.id)
-		m.rows.Set(m.keys.name(f.home, kindFilter, name), m.value)
+		m.saveFilter(f)
 		m.filtersByID[f.id] = f
 		m.names.Lock()
 		m.filters[name] = f
@@ -247,6 +273,7 @@ func (m *machine) addReader(name, inner string, share bool, s *session) *filter 
 		q := f.queues[i]
 		if c := q.cursors[s.id]; c != nil { // it drains what was queued before it changed to QoS 0
 			c.ack(c.until, q.next)
+			c.settled = c.settled.plus(q.in.minus(c.end))
 			c.until = 0
 			q.down(c)
 			m.saveCursor(q, c)
@@ -254,9 +281,14 @@ func (m *machine) addReader(name, inner string, share bool, s *session) *filter 
 			continue
 		}
 		q.readers++
-		m.saveCursor(q, q.addCursor(s, q.next))
+		m.saveCursor(q, q.addCursor(s, q.next, tally{}))
 	}
 	return f
+}
+
+func (m *machine) saveFilter(f *filter) {
+	m.value = appendUint(append(m.value[:0], rowVersion), f.id)
+	m.rows.Set(m.keys.name(f.home, kindFilter, f.name), m.value)
 }
 
 // removeReader takes a session's subscription away, and what only it was to read.
@@ -304,9 +336,9 @@ func (m *machine) drainReader(f *filter, s *session) {
 		q := f.queues[i]
 		c := q.cursors[s.id]
 		if c == nil {
-			c = q.addCursor(s, q.first)
+			c = q.addCursor(s, q.first, q.here())
 		}
-		c.until = q.next
+		c.until, c.end = q.next, q.in
 		m.saveCursor(q, c)
 		m.leaveIfDrained(q, c)
 	}

@@ -19,21 +19,15 @@ func (q *sessionQueue) Read(after []Position, most, mostBytes int, now int64, ds
 	q.e.state.RLock()
 	m := q.e.machine
 	s, err := m.owned(q.owner)
+	if q.e.ended {
+		err = ErrClosed
+	}
 	if err != nil {
 		q.e.state.RUnlock()
 		return dst, false, err
 	}
 	q.merge.begin(m, after, most, mostBytes, now)
-	for i, sub := range s.subs {
-		if sub.f == nil || sub.f.share {
-			continue
-		}
-		for _, part := range sub.f.queues {
-			if c := part.cursors[s.id]; c != nil || !sub.draining {
-				q.merge.add(&run{q: part, c: c, sub: i, filter: sub.Filter})
-			}
-		}
-	}
+	q.merge.addSession(s)
 	dst, more, err := q.merge.read(dst, func(ref Ref) bool { _, ok := s.inQueue[ref]; return ok })
 	q.e.state.RUnlock()
 	if len(q.merge.expired) > 0 {
@@ -101,9 +95,26 @@ func (g *merge) begin(m *machine, after []Position, most, mostBytes int, now int
 		runs: g.runs[:0], same: g.same[:0], expired: g.expired[:0], keys: g.keys}
 }
 
+// addSession takes part in all queues of a session's own.
+func (g *merge) addSession(s *session) {
+	for i, sub := range s.subs {
+		if sub.f == nil || sub.f.share {
+			continue
+		}
+		for _, q := range sub.f.queues {
+			if c := q.cursors[s.id]; c != nil || !sub.draining {
+				g.add(&run{q: q, c: c, sub: i, filter: sub.Filter})
+			}
+		}
+	}
+}
+
 // add takes part in a queue, if it has anything behind the start.
 func (g *merge) add(r *run) {
 	r.from, r.chunk = g.after[r.q.group]+1, 16
+	if r.c != nil {
+		r.from = max(r.from, r.c.start)
+	}
 	if r.from <= r.q.lastPos && g.fill(r) {
 		g.push(r)
 	}

@@ -3,10 +3,7 @@
 
 package store
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "hash/crc32"
 
 // command is what the machine applies. The exported command types are commands, and so are recovery and expire.
 //
@@ -73,59 +70,28 @@ func newCommand(k kind) command {
 	return nil
 }
 
-// A record is one command in the log:
+// A record is one command in the log, whose frame around it has the position, the length and a checksum:
 //
-//	checksum u32 | length u32 | version u8 | kind u8 | fields
-//
-// big-endian; the checksum (CRC-32C) and the length cover all that follows the length.
-const (
-	recordVersion = 1
-	recordHeader  = 8
-)
+//	version u8 | kind u8 | fields
+const recordVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendRecord appends the record of a command.
 func appendRecord(dst []byte, c command) []byte {
-	at := len(dst)
-	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, recordVersion, byte(c.kind()))
-	dst = c.append(dst)
-	body := dst[at+recordHeader:]
-	binary.BigEndian.PutUint32(dst[at:], crc32.Checksum(body, castagnoli))
-	binary.BigEndian.PutUint32(dst[at+4:], uint32(len(body)))
-	return dst
+	return c.append(append(dst, recordVersion, byte(c.kind())))
 }
 
-// decodeRecord takes the first record off b. The command keeps nothing of b. Where the record is not whole, or not one
-// of ours, the error is errCorrupt.
-func decodeRecord(b []byte) (c command, rest []byte, err error) {
-	if len(b) < recordHeader {
-		return nil, nil, errCorrupt
-	}
-	n := binary.BigEndian.Uint32(b[4:])
-	if uint64(n) > uint64(len(b)-recordHeader) {
-		return nil, nil, errCorrupt
-	}
-	body := b[recordHeader : recordHeader+int(n)]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b) {
-		return nil, nil, errCorrupt
-	}
-	if c, err = decodeCommand(body); err != nil {
-		return nil, nil, err
-	}
-	return c, b[recordHeader+int(n):], nil
-}
-
-// decodeCommand decodes a record without its header.
-func decodeCommand(body []byte) (command, error) {
-	if len(body) < 2 || body[0] != recordVersion {
+// decodeRecord decodes a record. The command keeps nothing of it. Where it is not one of ours, the error is errCorrupt.
+func decodeRecord(record []byte) (command, error) {
+	if len(record) < 2 || record[0] != recordVersion {
 		return nil, errCorrupt
 	}
-	c := newCommand(kind(body[1]))
+	c := newCommand(kind(record[1]))
 	if c == nil {
 		return nil, errCorrupt
 	}
-	d := decoder{b: body[2:]}
+	d := decoder{b: record[2:]}
 	c.decode(&d)
 	if err := d.end(); err != nil {
 		return nil, err

@@ -14,6 +14,8 @@ type rows interface {
 	// Get returns the value of key, and whether there is one.
 	Get(key []byte) (value []byte, ok bool)
 	Set(key, value []byte)
+	// Insert is Set for a key that is not there.
+	Insert(key, value []byte)
 	Delete(key []byte)
 	// Scan calls yield in order for the rows from <= key < to, until it returns false. Nothing may be changed meanwhile.
 	Scan(from, to []byte, yield func(key, value []byte) bool)
@@ -92,6 +94,8 @@ func (r *sortedRows) Set(key, value []byte) {
 	rows[i] = newRow(key, value)
 	r.blocks[b] = rows
 }
+
+func (r *sortedRows) Insert(key, value []byte) { r.Set(key, value) }
 
 // split makes room in block b for an insertion at i, and returns where it goes now. A block that grows at its end, as
 // those of queues do, is left full.

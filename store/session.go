@@ -29,6 +29,7 @@ type session struct {
 	order    uint64           // of the last window entry
 	received []uint16         // sorted
 	timer    timer
+	mark     uint64 // of the last publish for which limit.go turned it away
 }
 
 // will is a session's will that is not due yet.
@@ -44,6 +45,8 @@ type sub struct {
 	f *filter // nil if the QoS is 0 and nothing is left to drain
 	// draining says that the QoS is 0 now, but was greater when what is still queued came.
 	draining bool
+	s        *session // whose it is
+	place    int      // among the members of f
 }
 
 // held is an entry of the stored outbound window.
@@ -192,6 +195,9 @@ func (s *session) findSub(filter string) (int, bool) {
 // unsubscribe takes the reader and the row of a subscription away.
 func (m *machine) unsubscribe(s *session, sub *sub) {
 	if sub.f != nil {
+		if !sub.draining {
+			sub.f.leave(sub)
+		}
 		m.removeReader(sub.f, s, sub.draining)
 	}
 	m.rows.Delete(m.keys.numberName(s.group, kindSub, uint64(s.id), sub.Filter))

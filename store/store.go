@@ -335,15 +335,22 @@ type SessionInfo struct {
 
 // Stats are counts for $SYS and metrics.
 type Stats struct {
-	Sessions         int // all persistent sessions
-	Attached         int
-	Subscriptions    int
-	Messages         int64 // stored messages
-	MessageBytes     int64
-	Retained         int
-	RetainedBytes    int64
-	Dropped, Expired int64 // queue limits, message expiry: counted since start
-	Commits          int64
+	Sessions      int // all persistent sessions
+	Attached      int
+	Subscriptions int
+	Messages      int64 // stored messages
+	MessageBytes  int64
+	Retained      int
+	RetainedBytes int64
+	Commits       int64
+
+	// Counted since start, for each reader that misses the message: Drops by cause; Dropped is the sum of those with which a
+	// queue limit drops, Expired those that expired.
+	Dropped, Expired int64
+	Drops            [DropCauses]int64
+	// Held are the publishes that wait for room now, with the policy Block.
+	Held      int
+	HeldBytes int64
 }
 
 // Queue reads one session's, or one shared subscription's, stored messages. It belongs to its opener, is used by one
@@ -411,10 +418,26 @@ type Store interface {
 }
 
 // Limits bound what clients can make the store keep. Zero means no limit.
+//
+// A queue is that of one filter; all sessions with the filter share it, and so do all members of a shared subscription.
+// Sizes are bytes of topic, properties and payload. Messages count until they are acknowledged, in flight or not.
 type Limits struct {
-	MaxQueueMessages    int   // per filter queue; the oldest are dropped beyond it, counted for each reader that misses them
-	MaxQueueBytes       int64 // likewise, bytes of topic, properties and payload
-	MaxRetained         int   // retained messages; a Publish that would exceed it gets ErrFull (replacing is allowed)
+	MaxQueueMessages int   // in the queue of one filter
+	MaxQueueBytes    int64 // likewise
+	// MaxSessionMessages and MaxSessionBytes bound what all queues together owe one session, those of shared subscriptions
+	// excepted. A message that several filters of the session match counts once for each.
+	//
+	// With DropOldest a session may owe up to a sixteenth more, until its next claim, so that one message need not move
+	// the cursors of a thousand sessions which are all at their limit; who claims a session finds no more than the limit.
+	MaxSessionMessages int
+	MaxSessionBytes    int64
+	// Policy says what happens beyond the four limits above. With DropOldest the newest message always stays, however large it
+	// is; with the others a message that is larger than a limit of bytes finds no room in an empty queue either, and Block
+	// refuses it with ErrFull, since waiting would not help. A will (Publish.WillOf) is neither refused nor held, since
+	// nobody is there to be told: room is made for it as with DropOldest, except with DropNewest.
+	Policy QueuePolicy
+
+	MaxRetained         int // retained messages; a Publish that would exceed it gets ErrFull (replacing is allowed)
 	MaxRetainedBytes    int64
 	MaxSessions         int // a Claim that would exceed it gets ErrFull
 	MaxRetainedPerWrite int // largest retained payload, bytes

@@ -23,8 +23,10 @@ func (m *machine) subscribe(s *session, want Subscription) (existed bool) {
 	case want.QoS > 0 && !reads:
 		f, _ := topic.ParseFilter(want.Filter, 0) // checked before
 		sub.f = m.addReader(want.Filter, f.Filter, f.Share != "", s)
+		sub.f.join(s, sub)
 		sub.draining = false
 	case want.QoS == 0 && reads:
+		sub.f.leave(sub)
 		m.drainReader(sub.f, s)
 		sub.draining = !sub.f.share
 		if sub.f.share {
@@ -36,6 +38,27 @@ func (m *machine) subscribe(s *session, want Subscription) (existed bool) {
 	}
 	m.saveSub(s, sub)
 	return existed
+}
+
+// join makes the session of a subscription a member of its filter.
+func (f *filter) join(s *session, sub *sub) {
+	if f.share {
+		return
+	}
+	sub.s, sub.place = s, len(f.members)
+	f.members = append(f.members, sub)
+}
+
+// leave undoes join.
+func (f *filter) leave(sub *sub) {
+	if f.share {
+		return
+	}
+	last := len(f.members) - 1
+	f.members[sub.place] = f.members[last]
+	f.members[sub.place].place = sub.place
+	f.members[last] = nil
+	f.members = f.members[:last]
 }
 
 func checkSubscriptions(subs []Subscription) error {

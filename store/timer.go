@@ -134,8 +134,8 @@ func (t *Tick) apply(m *machine) {
 			continue
 		}
 		_, name := m.expiries.next()
+		m.dropRetained(name, t.Now)
 		m.unretain(name)
-		m.stats.Expired++
 	}
 	due := m.nextDue()
 	t.More = due != 0 && due <= t.Now

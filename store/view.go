@@ -119,25 +119,8 @@ func (s *session) info() SessionInfo {
 		Attached:      s.attached,
 		ExpiresAt:     s.expires,
 		Subscriptions: len(s.subs),
-		Queued:        s.queued(),
+		Queued:        s.owed().messages,
 	}
-}
-
-// queued counts what the session's own queues owe it.
-func (s *session) queued() (n int64) {
-	for _, sub := range s.subs {
-		if sub.f == nil || sub.f.share {
-			continue
-		}
-		for _, q := range sub.f.queues {
-			if c := q.cursors[s.id]; c != nil {
-				n += c.owes(q.first, q.next)
-			} else if !sub.draining {
-				n += int64(q.count)
-			}
-		}
-	}
-	return n
 }
 
 func (e *engine) Stats() Stats {
@@ -145,5 +128,6 @@ func (e *engine) Stats() Stats {
 	defer e.state.RUnlock()
 	s := e.machine.stats
 	s.Commits = e.commits.Load()
+	e.admission.stats(&s)
 	return s
 }

@@ -34,7 +34,7 @@ func (m *machine) hold(s *session, e *Inflight, last bool) {
 	v := appendUint(append(m.value[:0], rowVersion), h.order)
 	v = appendInt(v, h.size)
 	m.value = appendInflight(v, &h.Inflight)
-	m.rows.Set(m.keys.numberID(s.group, kindWindow, uint64(s.id), h.ID), m.value)
+	m.rows.Insert(m.keys.numberID(s.group, kindWindow, uint64(s.id), h.ID), m.value) // unhold has taken the one before away
 }
 
 func decodeHeld(value []byte) (*held, error) {

@@ -32,7 +32,7 @@ const (
 	rangeDelName   = "rocksdb.range_del2"
 	valueIndexName = "pebble.value_index"
 
-	// window is how much is read at once. Blocks of Options have 8 KiB or less.
+	// window is how much is read at once. Blocks of Options have about 8 KiB.
 	window = 64 << 10
 )
 
@@ -83,7 +83,7 @@ func (b *blocks) init() error {
 func (b *blocks) meta(f func(name string, value []byte) error) error {
 	v, err := b.read(b.metaindex, false, nil)
 	if err != nil {
-		return fmt.Errorf("metaindex: %w", err)
+		return err
 	}
 	defer v.Release()
 	var d colblk.KeyValueBlockDecoder
@@ -96,9 +96,9 @@ func (b *blocks) meta(f func(name string, value []byte) error) error {
 	return nil
 }
 
-// checkMeta reads all blocks that hold no rows, and calls bad for each that is damaged. The error is that of the metaindex.
-func (b *blocks) checkMeta(bad func(name string, err error)) error {
-	return b.meta(func(name string, value []byte) error {
+// checkMeta reads all blocks that hold no rows, and calls bad for each that is damaged.
+func (b *blocks) checkMeta(bad func(name string, err error)) {
+	err := b.meta(func(name string, value []byte) error {
 		var err error
 		switch name {
 		case rangeDelName: // the scanner reads it
@@ -113,6 +113,9 @@ func (b *blocks) checkMeta(bad func(name string, err error)) error {
 		}
 		return nil
 	})
+	if err != nil {
+		bad("metaindex", err)
+	}
 }
 
 // checkValues reads all blocks with values of older versions.
@@ -202,7 +205,7 @@ func (b *blocks) bytes(at, n int64, ahead bool) ([]byte, error) {
 		if b.readAt(b.ahead, at) == nil {
 			return b.ahead[:n], nil
 		}
-		b.ahead = b.ahead[:0] // something behind it may be unreadable
+		return nil, errors.New("sector") // something behind it may be unreadable
 	}
 	if int64(cap(b.single)) < n {
 		b.single = make([]byte, n)

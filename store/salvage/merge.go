@@ -16,7 +16,6 @@ import (
 var (
 	errKind      = errors.New("a row of an unknown kind")
 	errElsewhere = errors.New("a row whose value is in another block")
-	errTwins     = errors.New("two rows with the same sequence number")
 )
 
 // A gap is a part of a table that is lost: it may have held any version of any key in it, up to the newest of its table.
@@ -80,12 +79,6 @@ func (m *merge) certain() bool {
 	}
 	if len(m.gaps) > 0 && m.suspect(s) {
 		return false
-	}
-	for _, o := range m.rows[1:min(3, len(m.rows))] {
-		if o.seq() == s.seq() && bytes.Equal(o.key, m.key) {
-			m.lose(s.table, m.key, after(m.key), errTwins)
-			return false
-		}
 	}
 	if s.elsewhere {
 		m.lose(s.table, m.key, after(m.key), errElsewhere)
@@ -180,7 +173,7 @@ func (m *merge) checkMeta(t *table) {
 		}
 	}()
 	if b.init() == nil {
-		_ = b.checkMeta(func(name string, err error) { bad(name + ": " + err.Error()) })
+		b.checkMeta(func(name string, err error) { bad(name + ": " + err.Error()) })
 	}
 }
 

@@ -16,6 +16,7 @@ var comparer = pebble.DefaultComparer
 const (
 	tableBytes = 4 << 20
 	blockBytes = 8 << 10
+	indexBytes = 1 << 10 // lower index blocks: what hangs on one of them, and on the top one, is about as little as can be
 )
 
 // Fatal is what Pebble panics with, having Options, where it would end the process: after a failed sync of the MANIFEST, mostly. Nothing that the
@@ -46,7 +47,7 @@ func Options(fs vfs.FS, failed func(error)) *pebble.Options {
 	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy { return pebble.ValueSeparationPolicy{} }
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = blockBytes
-		o.Levels[i].IndexBlockSize = blockBytes
+		o.Levels[i].IndexBlockSize = indexBytes
 		o.TargetFileSizes[i] = tableBytes
 	}
 	return o

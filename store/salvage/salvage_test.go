@@ -5,233 +5,20 @@ package salvage_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/noctule/noctule/store/salvage"
 )
-
-const dir = "state"
-
-// A folder is what has been written to a Pebble, kept beside it.
-type folder struct {
-	t    testing.TB
-	fs   vfs.FS
-	r    *rand.Rand
-	db   *pebble.DB
-	rows map[string]string
-	held []*pebble.Snapshot
-}
-
-// small are options with which a few hundred kilobytes make several levels, tables with indexes of two levels, and many blocks.
-func small(t testing.TB, fs vfs.FS) *pebble.Options {
-	o := salvage.Options(fs, func(err error) { t.Errorf("pebble: %v", err) })
-	o.DisableWAL = true
-	o.MemTableSize = 64 << 10
-	o.L0CompactionThreshold = 3
-	o.LBaseMaxBytes = 64 << 10
-	o.FlushSplitBytes = 32 << 10
-	o.MaxManifestFileSize = 16 << 10
-	for i := range o.Levels {
-		o.TargetFileSizes[i] = 24 << 10
-		o.Levels[i].BlockSize = 512
-		o.Levels[i].IndexBlockSize = 256
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
-	return o
-}
-
-func newFolder(t testing.TB, fs vfs.FS, seed uint64) *folder {
-	f := &folder{t: t, fs: fs, r: rand.New(rand.NewPCG(seed, 1)), rows: map[string]string{}}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	f.open()
-	return f
-}
-
-func (f *folder) open() {
-	db, err := pebble.Open(dir, small(f.t, f.fs))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.db = db
-}
-
-func (f *folder) close() {
-	f.release()
-	if err := f.db.Close(); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-func (f *folder) release() {
-	for _, s := range f.held {
-		if err := s.Close(); err != nil {
-			f.t.Fatal(err)
-		}
-	}
-	f.held = nil
-}
-
-func (f *folder) key() []byte {
-	key := []byte{0, byte(f.r.IntN(4)), "BQRS"[f.r.IntN(4)]}
-	return binary.BigEndian.AppendUint64(key, f.r.Uint64N(400))
-}
-
-// checkpoint writes n changes in one batch and flushes it.
-func (f *folder) checkpoint(n int) {
-	b := f.db.NewBatch()
-	for range n {
-		key := f.key()
-		switch f.r.IntN(20) {
-		case 0, 1, 2, 3:
-			f.must(b.Delete(key, nil))
-			delete(f.rows, string(key))
-		case 4:
-			end := binary.BigEndian.AppendUint64(bytes.Clone(key[:3]), binary.BigEndian.Uint64(key[3:])+f.r.Uint64N(30))
-			f.must(b.DeleteRange(key, end, nil))
-			maps.DeleteFunc(f.rows, func(k, _ string) bool { return k >= string(key) && k < string(end) })
-		default:
-			value := make([]byte, f.r.IntN(120))
-			for i := range value {
-				value[i] = byte(f.r.IntN(16)) // can be compressed
-			}
-			f.must(b.Set(key, value, nil))
-			f.rows[string(key)] = string(value)
-		}
-	}
-	f.must(b.Commit(pebble.NoSync))
-	f.must(f.db.Flush())
-}
-
-func (f *folder) must(err error) {
-	f.t.Helper()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-// fill makes a folder with several levels. Snapshots keep older versions and range deletions alive.
-func (f *folder) fill(snapshots bool) *folder {
-	for i := range 30 {
-		f.checkpoint(20 + f.r.IntN(300))
-		if snapshots && i%7 == 3 {
-			f.held = append(f.held, f.db.NewSnapshot())
-		}
-		if i == 15 {
-			f.release()
-			f.close()
-			f.open()
-		}
-		if i == 20 {
-			f.must(f.db.Compact(f.t.Context(), []byte{0}, []byte{9}, false))
-		}
-	}
-	return f
-}
-
-// files are the contents of a folder.
-func files(t testing.TB, fs vfs.FS) map[string][]byte {
-	names, err := fs.List(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[string][]byte{}
-	for _, name := range names {
-		if name == "LOCK" {
-			continue
-		}
-		file, err := fs.Open(fs.PathJoin(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[name], err = io.ReadAll(file); err != nil {
-			t.Fatal(err)
-		}
-		file.Close()
-	}
-	return all
-}
-
-// put makes a folder in memory.
-func put(t testing.TB, all map[string][]byte) vfs.FS {
-	fs := vfs.NewMem()
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range all {
-		file, err := fs.Create(fs.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(b) > 0 {
-			if _, err := file.Write(bytes.Clone(b)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		file.Close()
-	}
-	return fs
-}
-
-// judge reads a folder and holds it against what was written. It returns how many rows are missing.
-func judge(t testing.TB, fs vfs.FS, rows map[string]string, about string) (missing int, r salvage.Report) {
-	t.Helper()
-	got := map[string]string{}
-	last := ""
-	r, err := salvage.Read(fs, dir, func(key, value []byte) error {
-		if string(key) <= last {
-			t.Fatalf("%s: %x after %x", about, key, last)
-		}
-		last = string(key)
-		got[last] = string(value)
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("%s: %v", about, err)
-	}
-	if r.Rows != len(got) {
-		t.Errorf("%s: %d rows reported, %d given", about, r.Rows, len(got))
-	}
-	for key, value := range got {
-		if want, ok := rows[key]; !ok {
-			t.Errorf("%s: deleted row %x has come back", about, key)
-		} else if want != value {
-			t.Errorf("%s: row %x has a wrong value", about, key)
-		}
-	}
-	for key := range rows {
-		if _, ok := got[key]; !ok {
-			missing++
-			if !r.MayLack([]byte(key)) {
-				t.Errorf("%s: row %x is missing, and not reported: %+v", about, key, r.Damage)
-			}
-		}
-	}
-	c, err := salvage.Check(fs, dir)
-	if err != nil {
-		t.Fatalf("%s: %v", about, err)
-	}
-	if missing > 0 && c.Sound() {
-		t.Errorf("%s: %d rows are missing, and Check says nothing", about, missing)
-	}
-	if c.Rows != r.Rows {
-		t.Errorf("%s: Check counts %d rows, Read %d", about, c.Rows, r.Rows)
-	}
-	return missing, c
-}
 
 func TestSoundFolderIsReadWhole(t *testing.T) {
 	for seed := range uint64(6) {
@@ -276,12 +63,12 @@ func TestYieldEndsTheReading(t *testing.T) {
 	}
 }
 
-// harm damages one file: a flipped bit, a cut, garbage, or its removal.
+// harm damages one file: a flipped bit, a cut, garbage in it or behind it, or its removal.
 func harm(r *rand.Rand, all map[string][]byte, name string) string {
 	b := bytes.Clone(all[name])
-	kind := r.IntN(5)
+	kind := r.IntN(6)
 	if len(b) == 0 {
-		kind = 4
+		kind = 5
 	}
 	switch kind {
 	case 0, 1:
@@ -301,6 +88,13 @@ func harm(r *rand.Rand, all map[string][]byte, name string) string {
 		}
 		all[name] = b
 		return fmt.Sprintf("%s: %d bytes of garbage from byte %d of %d", name, n, at, len(b))
+	case 4:
+		n := 1 + r.IntN(200)
+		for range n {
+			b = append(b, byte(r.Uint32()))
+		}
+		all[name] = b
+		return fmt.Sprintf("%s: %d bytes of garbage behind it", name, n)
 	default:
 		delete(all, name)
 		return name + ": removed"
@@ -308,7 +102,7 @@ func harm(r *rand.Rand, all map[string][]byte, name string) string {
 }
 
 func TestDamageNeverMakesWrongRows(t *testing.T) {
-	rounds := 60
+	rounds := 24
 	if testing.Short() {
 		rounds = 8
 	}
@@ -382,5 +176,155 @@ func TestDamageInSeveralFiles(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+	}
+}
+
+// A flipped bit in a data block costs the rows of this block.
+func TestFlippedBitCostsOneBlock(t *testing.T) {
+	f := newFolder(t, vfs.NewMem(), 400).fill(false)
+	f.must(f.db.Compact(t.Context(), []byte{0}, []byte{9}, false))
+	f.close()
+	whole := files(t, f.fs)
+	r, lost := rand.New(rand.NewPCG(4, 4)), 0
+	for name, b := range whole {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		for range 10 {
+			at := r.IntN(len(b) / 2) // indexes and the like are at the end
+			all := maps.Clone(whole)
+			all[name] = bytes.Clone(b)
+			all[name][at] ^= 1
+			about := fmt.Sprintf("%s, byte %d of %d", name, at, len(b))
+			missing, _ := judge(t, put(t, all), f.rows, about)
+			if lost += missing; missing > 60 {
+				t.Fatalf("%s: %d of %d rows are missing", about, missing, len(f.rows))
+			}
+		}
+	}
+	if lost == 0 {
+		t.Error("nothing was ever lost")
+	}
+}
+
+func TestEveryByteOfATableIsChecked(t *testing.T) {
+	f := newFolder(t, vfs.NewMem(), 500)
+	f.checkpoint(150)
+	f.held = append(f.held, f.db.NewSnapshot()) // for older versions, and thereby value blocks
+	f.checkpoint(150)
+	f.must(f.db.Compact(t.Context(), []byte{0}, []byte{9}, false))
+	f.close()
+	whole := files(t, f.fs)
+	flips := 0
+	for name, b := range whole {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		for at := range b {
+			b[at] ^= 1 << (at % 8)
+			r, err := salvage.Check(put(t, whole), dir)
+			if err != nil || r.Sound() {
+				t.Fatalf("a flipped bit in byte %d of %d of %s is not noticed: %v", at, len(b), name, err)
+			}
+			b[at] ^= 1 << (at % 8)
+			flips++
+		}
+	}
+	if flips < 5000 {
+		t.Fatalf("only %d bytes", flips)
+	}
+}
+
+// A sector that cannot be read costs no more than the blocks in it, though more is read at once.
+func TestUnreadableSectors(t *testing.T) {
+	f := newFolder(t, vfs.NewMem(), 600).fill(false)
+	f.must(f.db.Compact(t.Context(), []byte{0}, []byte{9}, false))
+	f.close()
+	for name, b := range files(t, f.fs) {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		bad := broken{FS: f.fs, name: name, from: int64(len(b) / 3), to: int64(len(b)/3 + 100)}
+		missing, r := judge(t, bad, f.rows, name)
+		if missing == 0 || missing > 60 || r.Sound() || !strings.Contains(r.Damage[0].Why, "sector") {
+			t.Fatalf("%s: %d rows are missing: %+v", name, missing, r.Damage)
+		}
+	}
+}
+
+// broken is a disk with bad sectors in one file.
+type broken struct {
+	vfs.FS
+	name     string
+	from, to int64
+}
+
+func (b broken) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := b.FS.Open(name, o...)
+	if err != nil || b.PathBase(name) != b.name {
+		return f, err
+	}
+	return badSectors{f, b}, nil
+}
+
+type badSectors struct {
+	vfs.File
+	broken
+}
+
+func (b badSectors) ReadAt(p []byte, at int64) (int, error) {
+	if at < b.to && at+int64(len(p)) > b.from {
+		return 0, errors.New("bad sector")
+	}
+	return b.File.ReadAt(p, at)
+}
+
+func TestOnTheFileSystemOfTheMachine(t *testing.T) {
+	t.Chdir(t.TempDir())
+	f := newFolder(t, vfs.Default, 700).fill(false)
+	f.close()
+	if missing, r := judge(t, vfs.Default, f.rows, "sound"); missing > 0 || !r.Sound() {
+		t.Fatalf("%d rows are missing: %+v", missing, r)
+	}
+	r := rand.New(rand.NewPCG(7, 7))
+	lost := 0
+	for name, b := range files(t, vfs.Default) {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		path := dir + "/" + name
+		for _, harmed := range [][]byte{b[:r.IntN(len(b))], append(bytes.Clone(b[:len(b)/2]), make([]byte, len(b)-len(b)/2)...)} {
+			f.must(os.WriteFile(path, harmed, 0o600))
+			missing, report := judge(t, vfs.Default, f.rows, name)
+			if lost += missing; report.Sound() {
+				t.Errorf("%s: Check says nothing", name)
+			}
+		}
+		f.must(os.Remove(path))
+		missing, _ := judge(t, vfs.Default, f.rows, name+" removed")
+		lost += missing
+		if m, err := salvage.CheckManifest(vfs.Default, dir); err != nil || m.Sound() {
+			t.Errorf("%s removed: CheckManifest says nothing: %v", name, err)
+		}
+		f.must(os.WriteFile(path, b, 0o600))
+	}
+	if lost == 0 {
+		t.Error("nothing was ever lost")
+	}
+}
+
+func TestRowsOfUnknownKindsAreLeftOut(t *testing.T) {
+	f := newFolder(t, vfs.NewMem(), 800)
+	f.checkpoint(200)
+	key := []byte{0, 1, 'M'}
+	f.must(f.db.Set(key, []byte("a"), pebble.NoSync)) // without it, the merge becomes a set
+	f.must(f.db.Flush())
+	f.must(f.db.Merge(key, []byte("b"), pebble.NoSync))
+	f.must(f.db.Flush())
+	f.close()
+	f.rows[string(key)] = "ab"
+	missing, r := judge(t, f.fs, f.rows, "merge")
+	if missing != 1 || len(r.Damage) != 1 || !bytes.Equal(r.Damage[0].From, key) {
+		t.Fatalf("%d rows are missing: %+v", missing, r.Damage)
 	}
 }

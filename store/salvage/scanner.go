@@ -92,23 +92,8 @@ func (s *scanner) start() error {
 	if err := s.blocks.init(); err != nil {
 		return err
 	}
-	var deletions block.Handle
-	err := s.meta(func(name string, value []byte) error {
-		if name == rangeDelName {
-			deletions, _ = block.DecodeHandle(value)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if deletions.Length > 0 {
-		v, err := s.read(deletions, false, colblk.InitKeyspanBlockMetadata)
-		if err != nil {
-			return fmt.Errorf("range deletions: %w", err)
-		}
-		s.spans = colblk.NewKeyspanIter(comparer.Compare, v.MakeHandle(), block.NoFragmentTransforms)
-		if s.span, err = s.spans.First(); err != nil {
+	if s.attributes.Has(sstable.AttributeRangeDels) {
+		if err := s.readDeletions(); err != nil {
 			return err
 		}
 	}
@@ -118,6 +103,26 @@ func (s *scanner) start() error {
 	}
 	s.data.InitOnce(&keySchema, comparer, &s.values)
 	return s.top.InitHandle(comparer, v.MakeHandle(), block.NoTransforms)
+}
+
+func (s *scanner) readDeletions() error {
+	var h block.Handle
+	err := s.meta(func(name string, value []byte) error {
+		if name == rangeDelName {
+			h, _ = block.DecodeHandle(value)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("metaindex: %w", err)
+	}
+	v, err := s.read(h, false, colblk.InitKeyspanBlockMetadata)
+	if err != nil {
+		return fmt.Errorf("range deletions: %w", err)
+	}
+	s.spans = colblk.NewKeyspanIter(comparer.Compare, v.MakeHandle(), block.NoFragmentTransforms)
+	s.span, err = s.spans.First()
+	return err
 }
 
 func (s *scanner) close() {

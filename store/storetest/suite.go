@@ -21,11 +21,14 @@ type Open func(t testing.TB, o store.Options) store.Store
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]rule{sessionRules, queueRules, publishRules, windowRules, shareRules, willRules, retainedRules, engineRules} {
+	for _, group := range [][]rule{sessionRules, queueRules, publishRules, windowRules, shareRules, willRules, retainedRules, engineRules,
+		limitRules, blockRules} {
 		for _, r := range group {
 			t.Run(r.name, func(t *testing.T) {
+				d := &driver{reporter: t, now: 1_000_000_000_000}
+				r.options.OnDrop = d.drops.add
 				s := open(t, r.options)
-				d := &driver{reporter: t, s: s, now: 1_000_000_000_000}
+				d.s = s
 				r.test(d)
 				if err := s.Close(); err != nil {
 					t.Fatalf("Close: %v", err)
@@ -35,6 +38,7 @@ func Run(t *testing.T, open Open) {
 	}
 
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
+	t.Run("limits", func(t *testing.T) { runLimits(t, open) })
 }
 
 // rule is one test.
@@ -56,8 +60,9 @@ type reporter interface {
 // driver proposes commands and waits for them.
 type driver struct {
 	reporter
-	s   store.Store
-	now int64
+	s     store.Store
+	now   int64
+	drops drops
 }
 
 const second = 1_000_000_000

@@ -1,0 +1,257 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/noctule/noctule/store/wal"
+)
+
+// The names in a data folder.
+const (
+	formatFile = "FORMAT"
+	lockFile   = "LOCK"
+	pidFile    = "PID"
+	logDir     = "log"
+	stateDir   = "state"
+	damagedDir = "damaged"
+
+	formatVersion = 1
+)
+
+// disk is what stands below a durable engine: the folder with the log, which alone is synced for each commit, and the
+// state, to which changes are written at checkpoints.
+type disk struct {
+	fs     vfs.FS
+	dir    string
+	o      Options
+	notice func(Notice)
+
+	lock    io.Closer
+	log     *wal.Log
+	local   *local
+	room    *room
+	db      *pebble.DB
+	over    *overlay
+	machine *machine
+	engine  *engine
+
+	fault     error         // of a read of the state
+	writing   chan struct{} // closed when the checkpoint on its way has ended; nil = there is none. Under the engine's lock.
+	loggedAt  int64         // bytes of log written at the last checkpoint
+	failing   sync.Once
+	broken    atomic.Bool
+	measures  *measures
+	lostParts bool // something was damaged: what rows say of each other is not to be trusted
+}
+
+// Open opens the durable store in a folder, or makes one there. What was committed before is there again: the log is
+// applied to the state, and all connections are counted as gone. The store has one goroutine, and another one during a
+// checkpoint; Close ends them. Only one process has a folder open at a time (ErrInUse).
+//
+// What is damaged is set aside in the folder "damaged" and told to Options.Notice, unless Options.OnDamage is Refuse.
+func Open(dir string, o Options) (Store, error) {
+	o = o.withDefaults()
+	d := &disk{fs: private(o.FS), dir: dir, o: o, measures: &measures{}}
+	d.notice = func(n Notice) {
+		if n.Kind == Damaged {
+			d.measures.damaged.Add(1)
+		}
+		o.Notice(n)
+	}
+	e, err := d.open()
+	if err != nil {
+		d.closeAll()
+		return nil, fmt.Errorf("store: opening %s: %w", dir, err)
+	}
+	return e, nil
+}
+
+func (d *disk) path(elem ...string) string {
+	return d.fs.PathJoin(append([]string{d.dir}, elem...)...)
+}
+
+func (d *disk) open() (*engine, error) {
+	if err := d.takeFolder(); err != nil {
+		return nil, err
+	}
+	fresh, err := d.checkFormat()
+	if err != nil {
+		return nil, err
+	}
+	d.room = newRoom(d.fs, d.dir, d.o.WriteBuffer/4, d.notice)
+	d.room.open()
+	if err := d.openState(fresh); err != nil {
+		return nil, err
+	}
+	if err := d.replay(fresh); err != nil {
+		return nil, err
+	}
+	if fresh {
+		if err := d.writeFormat(); err != nil {
+			return nil, err
+		}
+	}
+	return d.start()
+}
+
+// takeFolder makes the folder, and makes it this process's.
+func (d *disk) takeFolder() error {
+	if err := d.makeFolder(d.dir); err != nil {
+		return err
+	}
+	lock, err := d.fs.Lock(d.path(lockFile))
+	if err != nil {
+		if pid, e := d.read(pidFile); e == nil {
+			return fmt.Errorf("%w by process %s: %w", ErrInUse, strings.TrimSpace(string(pid)), err)
+		}
+		return fmt.Errorf("%w, or cannot be locked: %w", ErrInUse, err)
+	}
+	d.lock = lock
+	return d.write(pidFile, strconv.Itoa(os.Getpid())+"\n")
+}
+
+// makeFolder makes a folder, and those above it, so that a power cut leaves them there.
+func (d *disk) makeFolder(path string) error {
+	var made []string
+	for at := path; ; at = d.fs.PathDir(at) {
+		if _, err := d.fs.Stat(at); err == nil || at == d.fs.PathDir(at) {
+			break
+		}
+		made = append(made, at)
+	}
+	if err := d.fs.MkdirAll(path, folderPerm); err != nil {
+		return err
+	}
+	for _, at := range made {
+		if err := d.syncDir(d.fs.PathDir(at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *disk) read(name string) ([]byte, error) {
+	f, err := d.fs.Open(d.path(name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// write replaces a file, whole or not at all.
+func (d *disk) write(name, text string) error {
+	next := d.path(name + ".next")
+	f, err := d.fs.Create(next, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(text))
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = d.fs.Rename(next, d.path(name))
+	}
+	if err != nil {
+		return err
+	}
+	return d.syncDir(d.dir)
+}
+
+func (d *disk) syncDir(path string) error {
+	f, err := d.fs.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// The file FORMAT says what the folder is. Its last line is there until all of a new store is.
+const (
+	formatText = "noctule store\nformat %d\ngroups %d\n"
+	formatNew  = "being made\n"
+)
+
+func (d *disk) writeFormat() error {
+	return d.write(formatFile, fmt.Sprintf(formatText, formatVersion, d.o.Groups))
+}
+
+// checkFormat finds out whether the folder is new, and whether this program can read it.
+func (d *disk) checkFormat() (fresh bool, err error) {
+	text, err := d.read(formatFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return d.withoutFormat()
+	}
+	if err != nil {
+		return false, err
+	}
+	var version, groups int
+	if _, err := fmt.Sscanf(string(text), formatText, &version, &groups); err != nil {
+		return false, d.damaged(Notice{File: formatFile, Text: "the file FORMAT cannot be read: it is written anew", Err: err}, d.writeFormat)
+	}
+	if version != formatVersion {
+		return false, fmt.Errorf("format %d; this program knows format %d", version, formatVersion)
+	}
+	if strings.HasSuffix(string(text), formatNew) { // its making was cut short: nobody has been promised anything
+		return true, d.makeReady()
+	}
+	if groups != d.o.Groups {
+		return false, fmt.Errorf("%w from %d to %d", errGroups, groups, d.o.Groups)
+	}
+	return false, nil
+}
+
+// withoutFormat decides what a folder without FORMAT is: new, or damaged if there is anything of a store in it.
+func (d *disk) withoutFormat() (fresh bool, err error) {
+	for _, name := range []string{stateDir, stateNext, logDir} {
+		if d.exists(name) {
+			return false, d.damaged(Notice{File: formatFile, Text: "the file FORMAT is missing: it is written anew"}, d.writeFormat)
+		}
+	}
+	return true, d.makeReady()
+}
+
+// makeReady begins to make a store where there is none, or only a beginning.
+func (d *disk) makeReady() error {
+	if err := d.write(formatFile, fmt.Sprintf(formatText, formatVersion, d.o.Groups)+formatNew); err != nil {
+		return err
+	}
+	for _, name := range []string{stateDir, stateNext, logDir} {
+		if err := d.fs.RemoveAll(d.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// damaged tells of damage and mends it, or refuses to.
+func (d *disk) damaged(n Notice, mend func() error) error {
+	n.Kind = Damaged
+	if d.o.OnDamage == Refuse {
+		return fmt.Errorf("%w: %s: %s", ErrDamaged, n.File, n.Text)
+	}
+	d.lostParts = true
+	if err := mend(); err != nil {
+		return err
+	}
+	d.notice(n)
+	return nil
+}

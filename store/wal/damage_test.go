@@ -322,6 +322,52 @@ func TestUnsyncedFramesOutOfOrder(t *testing.T) {
 	wantEntries(t, got, []entry{{1, "kept"}, {2, "next"}})
 }
 
+// A cut is for ever: not even damage to what was written in its place brings back what was behind it.
+func TestLeftoversStayDead(t *testing.T) {
+	mem := vfs.NewMem()
+	o := Options{FS: mem}
+	l, _, _ := open(t, o, 0)
+	write(t, l, entry{1, "kept"})
+	sync(t, l)
+	from := l.off
+	write(t, l, entry{2, strings.Repeat("lost", 100)})
+	to := l.off
+	write(t, l, entry{3, "left over"})
+	d := load(t, mem, folder)
+	name := fileName(1, endSegment)
+	clear(d[name][from:to])
+	o.FS = d.mem(t)
+	l, _, _ = open(t, o, 0)
+	write(t, l, entry{2, "next"})
+	l.o.SegmentBytes = 1
+	write(t, l, entry{3, "and next"})
+	sync(t, l)
+	d = load(t, o.FS, folder)
+	clear(d[name][from:to])
+	rec, got := recoverDisk(t, d, o, []entry{{1, "kept"}, {2, "next"}, {3, "and next"}}, nil)
+	wantEntries(t, got, []entry{{1, "kept"}, {3, "and next"}})
+	if len(rec.Damage) != 1 || rec.Damage[0].First != 2 || rec.Damage[0].Last != 2 {
+		t.Fatalf("%+v", rec.Damage)
+	}
+}
+
+// What was there when the log was opened has been synced then, though nothing was written since.
+func TestOpeningSpeaksForWhatIsInFront(t *testing.T) {
+	mem := vfs.NewMem()
+	o := Options{FS: mem}
+	l, _, _ := open(t, o, 0)
+	at := l.off + frameHead
+	write(t, l, entry{1, "one"}, entry{2, "two"})
+	open(t, o, 0)
+	d := load(t, mem, folder)
+	d[fileName(1, endSegment)][at] ^= 1
+	rec, got := recoverDisk(t, d, o, []entry{{1, "one"}, {2, "two"}}, nil)
+	wantEntries(t, got, []entry{{2, "two"}})
+	if len(rec.Damage) != 1 || rec.Damage[0].Torn {
+		t.Fatalf("%+v", rec.Damage)
+	}
+}
+
 func TestMissingSegment(t *testing.T) {
 	d, want := written(t, small, false, true)
 	segments := d.segments()

@@ -162,6 +162,21 @@ func TestOpenOnAFullDisk(t *testing.T) {
 	}
 }
 
+// What is replayed is synced, even if the mark of the opening finds no room.
+func TestOpenSyncsOnAFullDisk(t *testing.T) {
+	crashable := vfs.NewCrashableMem()
+	f := &faulty{FS: crashable, room: 1 << 40, full: syscall.ENOSPC}
+	l, _, _ := open(t, Options{FS: f}, 0)
+	write(t, l, entry{1, "one"})
+	f.room = 0
+	l, _, _ = open(t, Options{FS: f}, 0)
+	if l.Synced() != 1 {
+		t.Fatalf("synced %d", l.Synced())
+	}
+	_, _, got := open(t, Options{FS: crashable.CrashClone(vfs.CrashCloneCfg{})}, 0)
+	wantEntries(t, got, []entry{{1, "one"}})
+}
+
 func TestFailedSyncIsFinal(t *testing.T) {
 	broken := errors.New("broken")
 	for _, rotate := range []bool{false, true} {

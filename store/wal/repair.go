@@ -8,7 +8,8 @@ import (
 	"slices"
 )
 
-// repair makes on disk true what recovery has found. It can be interrupted anywhere: the next recovery finds the rest.
+// repair makes on disk true what recovery has found. It can be interrupted anywhere: the next recovery finds the rest. The
+// names of the files are synced with those of the opening.
 func (r *recovery) repair() error {
 	for _, name := range r.making {
 		if err := r.o.FS.Remove(r.path(name)); err != nil {
@@ -25,19 +26,14 @@ func (r *recovery) repair() error {
 			}
 		}
 	}
-	changed := false
 	for _, f := range slices.Backward(r.files) {
 		if f.cut || f.drop {
-			changed = true
 			if err := r.cut(f); err != nil {
 				return err
 			}
 		}
 	}
 	r.files = slices.DeleteFunc(r.files, func(f *found) bool { return f.drop })
-	if changed {
-		return syncDir(r.o.FS, r.dir)
-	}
 	return nil
 }
 
@@ -162,12 +158,12 @@ func (r *recovery) rewrite(f *found) error {
 	if err := r.o.FS.Rename(making, r.path(f.name)); err != nil {
 		return err
 	}
-	f.size, f.end = 0, 0
+	f.size = 0
 	for _, p := range pieces {
 		f.size += int64(len(p.head)) + p.length
 	}
 	f.end = f.size
-	return syncDir(r.o.FS, r.dir)
+	return nil
 }
 
 // lostMark is the frame that says that what is missing up to a position was set aside.

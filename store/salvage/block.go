@@ -205,7 +205,7 @@ func (b *blocks) bytes(at, n int64, ahead bool) ([]byte, error) {
 		if b.readAt(b.ahead, at) == nil {
 			return b.ahead[:n], nil
 		}
-		return nil, errors.New("sector") // something behind it may be unreadable
+		b.ahead = b.ahead[:0] // something behind it may be unreadable
 	}
 	if int64(cap(b.single)) < n {
 		b.single = make([]byte, n)

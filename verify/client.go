@@ -91,7 +91,7 @@ func (c *client) attempt(ctx context.Context, clean bool, will *mqtt.Will) (*con
 	}
 	c.tell("CONNECT clean=%t expiry=%d", clean, c.expiry)
 	n.write(c.packet(clean, will))
-	ack, err := connack(n)
+	ack, err := connack(n, min(answerPatience, c.restart))
 	if err != nil {
 		n.close()
 		return nil, nil, err
@@ -124,7 +124,8 @@ func (c *client) packet(clean bool, will *mqtt.Will) []byte {
 	return p.Append(nil)
 }
 
-func connack(n *conn) (*mqtt.Connack, error) {
+// connack waits for the first packet of a connection.
+func connack(n *conn, patience time.Duration) (*mqtt.Connack, error) {
 	select {
 	case p, ok := <-n.in:
 		if ack, is := p.(*mqtt.Connack); is {
@@ -134,8 +135,8 @@ func connack(n *conn) (*mqtt.Connack, error) {
 			return nil, errors.New("the broker does not begin with CONNACK")
 		}
 		return nil, errNoConnack
-	case <-time.After(answerPatience):
-		return nil, fmt.Errorf("no CONNACK came within %v", answerPatience)
+	case <-time.After(patience):
+		return nil, fmt.Errorf("no CONNACK came within %v", patience)
 	}
 }
 

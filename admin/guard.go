@@ -55,7 +55,7 @@ func localOnly(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil || !a.Addr().Unmap().IsLoopback() {
-			http.Error(w, "profiles are for this host only", http.StatusForbidden)
+			http.Error(w, "this page is for this host only", http.StatusForbidden)
 			return
 		}
 		next(w, r)

@@ -71,6 +71,14 @@ var (
 	storePending   = desc("store_pending_commands", "Commands proposed and not committed.")
 	storePendBytes = desc("store_pending_bytes", "Their bytes.")
 
+	diskFull   = desc("store_disk_full", "1 while the disk has no room: messages that must be kept are refused or held.")
+	diskSlow   = desc("store_disk_slow", "1 while a commit has not ended for a second.")
+	diskFailed = desc("store_disk_failed", "1 once the disk failed to keep what was written: nothing is acknowledged any more.")
+	damaged    = desc("store_damaged_total", "Damaged parts of the data directory that were set aside since the start.")
+	tornTails  = desc("store_torn_tails_total", "Ends of the log that a power cut had torn off, cut at the start.")
+	fullTimes  = desc("store_disk_full_total", "Times that the disk was full.")
+	slowTimes  = desc("store_disk_slow_total", "Times that the disk was slow.")
+
 	loopIterations = desc("loop_iterations_total", "Iterations of a loop.", "loop")
 	loopTasks      = desc("loop_tasks_total", "Tasks run by a loop, timers included.", "loop")
 	loopTimers     = desc("loop_timers", "Timers that are set.", "loop")
@@ -144,6 +152,7 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 	for class, n := range s.Kept {
 		counter(out, storeKept, n, store.Durability(class).String())
 	}
+	collectNotices(out, &s)
 	for c, d := range counterDescs {
 		counter(out, d, s.Counts[c])
 	}
@@ -152,6 +161,17 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 		counter(out, refusedDesc, s.Refused[cause], cause.String())
 		counter(out, droppedDesc, s.Dropped[cause], cause.String())
 	}
+}
+
+func collectNotices(out chan<- prometheus.Metric, s *broker.Stats) {
+	n := &s.Notices
+	gauge(out, diskFull, float64(min(1, max(0, n[store.DiskFull]-n[store.Room]))))
+	gauge(out, diskSlow, float64(min(1, max(0, n[store.SlowDisk]-n[store.SlowDiskEnd]))))
+	gauge(out, diskFailed, float64(min(1, n[store.DiskFailed])))
+	counter(out, damaged, n[store.Damaged])
+	counter(out, tornTails, n[store.TornTail])
+	counter(out, fullTimes, n[store.DiskFull])
+	counter(out, slowTimes, n[store.SlowDisk])
 }
 
 // transportCauses are all that std counts.

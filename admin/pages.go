@@ -58,7 +58,8 @@ th, td { border-bottom: 1px solid #ddd; padding: .3rem 0 }
 <h1>Noctule {{.Version}}</h1>
 <p>{{.Phase}}, up {{.Up}}</p>
 <table>
-{{range .Listeners}}<tr><th>listener<td>{{.}}
+{{range .Alarms}}<tr><th>alarm: {{.Name}}<td>{{.Text}}; {{.Do}}
+{{end}}{{range .Listeners}}<tr><th>listener<td>{{.}}
 {{end}}{{range .Rows}}<tr><th>{{.Name}}<td>{{.Value}}
 {{end}}</table>
 <p><a href="/metrics">metrics</a> · <a href="/healthz">health</a> · <a href="/readyz">readiness</a> · <a href="/debug/pprof/">profiles</a></p>
@@ -75,9 +76,10 @@ func (src Source) status(w http.ResponseWriter, _ *http.Request) {
 	page := struct {
 		Version, Phase, Up string
 		Listeners          []string
+		Alarms             []broker.Alarm
 		Rows               []row
 	}{Version: src.Version, Phase: src.Phase().String(), Up: time.Since(src.Started).Round(time.Second).String(), Listeners: src.Listeners(),
-		Rows: rows(src.Broker.Stats(), src.Broker.Store().Stats())}
+		Alarms: src.Broker.Alarms(), Rows: rows(src.Broker.Stats(), src.Broker.Store().Stats())}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	statusPage.Execute(w, page) //nolint:errcheck // the client may have gone
 }

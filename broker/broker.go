@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
@@ -40,6 +41,13 @@ type Broker struct {
 	events *events
 	sys    *sysTopics
 	keeper keeper
+	drops  *journal.Journal
+	alarms alarms
+
+	notices  [store.SlowDiskEnd + 1]atomic.Int64 // of the store, by kind
+	failOnce sync.Once
+	failed   chan struct{} // closed when the disk failed
+	failure  error         // why; after failed
 
 	viewSuffices bool // no plug-in needs a clone of each QoS 0 message
 	deliverHooks bool // a plug-in sees each delivery
@@ -59,7 +67,8 @@ type Broker struct {
 // given to a transport.
 func New(o Options) (*Broker, error) {
 	o.setDefaults()
-	b := &Broker{opts: o, log: o.Logger, seed: maphash.MakeSeed(), started: o.Now(), stopped: make(chan struct{})}
+	b := &Broker{opts: o, log: o.Logger, seed: maphash.MakeSeed(), started: o.Now(), failed: make(chan struct{}),
+		stopped: make(chan struct{})}
 	if err := b.hooks.add(o.Plugins); err != nil {
 		return nil, err
 	}
@@ -68,6 +77,9 @@ func New(o Options) (*Broker, error) {
 		b.opts.Durability = store.InMemory
 	} else {
 		b.store = o.Store
+	}
+	if b.drops = o.Drops; b.drops == nil {
+		b.drops = journal.New(journal.Options{Now: o.Now})
 	}
 	if o.Random == nil {
 		b.opts.Random = func(p []byte) { rand.Read(p) } // never fails, by its documentation
@@ -86,11 +98,13 @@ func New(o Options) (*Broker, error) {
 	b.events = newEvents(o.Plugins, o.ObserverQueue, b)
 	b.viewSuffices = len(b.hooks.publishers) == 0 && !b.events.wanted[messageReceived] && !b.events.wanted[messageDelivered]
 	b.deliverHooks = len(b.hooks.receivers)+len(b.hooks.deliverers) > 0
+	o.Watch.attach(b)
 	b.loops.Start()
 	if err := b.startPlugins(); err != nil {
 		b.loops.Stop(context.Background())
+		b.store.Close() // err matters more
+		b.drops.Close()
 		b.events.stop()
-		b.store.Close()
 		return nil, err
 	}
 	b.setPhase(plugin.Configured)
@@ -199,6 +213,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	drained := b.Drain(ctx)
 	b.keeper.stop()
 	storeErr := b.store.Close()
+	b.drops.Close()
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	loopErr := b.loops.Stop(stopCtx)

@@ -4,6 +4,8 @@
 package broker
 
 import (
+	"errors"
+
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
@@ -160,7 +162,7 @@ func (c *connection) nextID() uint16 {
 
 func (c *connection) detached(d *store.Detach) {
 	b := c.sh.b
-	if d.Err != nil && d.Err != store.ErrFenced && d.Err != store.ErrNoSession {
+	if d.Err != nil && !errors.Is(d.Err, store.ErrFenced) && !errors.Is(d.Err, store.ErrNoSession) && b.storeError(d.Err) {
 		b.log.Error("a session could not be handed to the store", "client", c.client.ID, "err", d.Err)
 	}
 	b.freed(d.Freed)

@@ -5,6 +5,7 @@ package broker
 
 import (
 	"encoding/base32"
+	"errors"
 	"strings"
 
 	"github.com/noctule/noctule/loop"
@@ -184,6 +185,9 @@ func (c *connection) claim() {
 		s.ProposeDrop(&store.Drop{ClientID: c.client.ID, Username: c.client.Username, Now: now, Done: dropped, Context: c})
 		c.login.waiting = true
 	default:
+		// Nothing waits for the disk, however slow it is. It is safe to ask Has: it tells of what is applied, and nothing that could
+		// make a session of this identifier is on its way, since the one who held it before claims, detaches and is done with both
+		// before the identifier goes on to the next, and a Tick can only end sessions.
 		c.opened(nil)
 	}
 }
@@ -208,12 +212,14 @@ func (c *connection) claimDone(cl *store.Claim, err error, wills []store.DueWill
 	switch {
 	case c.state != claiming: // closed meanwhile: what was claimed is handed back
 		c.finish()
-	case err == store.ErrNotOwner:
+	case errors.Is(err, store.ErrNotOwner):
 		c.refuse(plugin.SessionOwner, mqtt.NotAuthorized, "the session belongs to another user")
-	case err == store.ErrFull:
-		c.refuse(plugin.QuotaExceeded, mqtt.QuotaExceeded, "too many sessions")
+	case errors.Is(err, store.ErrFull):
+		c.refuse(plugin.QuotaExceeded, mqtt.QuotaExceeded, "no room for another session")
 	case err != nil:
-		c.sh.b.log.Error("a session could not be claimed", "client", c.client.ID, "err", err)
+		if c.sh.b.storeError(err) {
+			c.sh.b.log.Error("a session could not be claimed", "client", c.client.ID, "err", err)
+		}
 		c.refuse(plugin.StoreFailed, mqtt.ServerUnavailable, "")
 	default:
 		c.opened(cl)

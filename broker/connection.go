@@ -62,35 +62,41 @@ type connection struct {
 	merge      *merged // of the fan-out at hand, where filters overlap
 	next, prev *connection
 
-	keepAlive int64 // nanoseconds until silence ends the connection; 0 = never
-	reference string
-	asked     int  // SUBSCRIBE and UNSUBSCRIBE that wait for the store
-	zero      bool // there is or was a subscription with QoS 0
-	reauth    *reauth
-	full      []*member // shared subscriptions that wait for room in the window
+	keepAlive  int64 // nanoseconds until silence ends the connection; 0 = never
+	reference  string
+	asked      int  // SUBSCRIBE and UNSUBSCRIBE that wait for the store
+	zero       bool // there is or was a subscription with QoS 0
+	reauth     *reauth
+	heldBack   []*keeping // messages that wait for room on the disk
+	unanswered int        // retained messages of QoS 0 that wait for the store
+	full       []*member  // shared subscriptions that wait for room in the window
 
-	state     state
-	cause     plugin.Cause // why it ends
-	hold      hold
-	version   mqtt.Version
-	linked    bool
-	leaving   bool
-	problem   bool // reason strings are welcome
-	opening   bool // in shard.wins
-	looking   bool // a look after the next flush is due
-	willed    bool // the end calls for the will
-	unplugged bool // the transport is done with it
+	state        state
+	cause        plugin.Cause // why it ends
+	hold         hold
+	version      mqtt.Version
+	linked       bool
+	leaving      bool
+	problem      bool // reason strings are welcome
+	opening      bool // in shard.wins
+	looking      bool // a look after the next flush is due
+	willed       bool // the end calls for the will
+	waitsForRoom bool // in the shard's list of those with heldBack
+	unplugged    bool // the transport is done with it
 }
 
 // hold says why a connection is not read.
 type hold byte
 
 const (
-	holdDecider  hold = 1 << iota // a decider is at work
-	holdHandover                  // too much is on its way to another loop
-	holdOut                       // the client does not read what it caused
-	holdPending                   // too many publishes wait for the store
-	holdAsked                     // too many other commands wait for the store
+	holdDecider    hold = 1 << iota // a decider is at work
+	holdHandover                    // too much is on its way to another loop
+	holdOut                         // the client does not read what it caused
+	holdPending                     // too many publishes wait for the store
+	holdAsked                       // too many other commands wait for the store
+	holdUnanswered                  // too many retained messages of QoS 0 wait for the store
+	holdStore                       // too much of all clients waits for the store
+	holdFull                        // its messages wait for room on the disk
 )
 
 // stop keeps the connection from being read for a reason.

@@ -23,7 +23,7 @@ func (sh *shard) deliver(s *subscriber, f *fanout) {
 		return
 	}
 	c := s.c
-	if c.state != open || s.noLocal && c.client.ID == f.from {
+	if f.failed || c.state != open || s.noLocal && c.client.ID == f.from {
 		return
 	}
 	if !f.firstTime(s) {
@@ -246,7 +246,7 @@ func (c *connection) openEntry(id uint16, m *mqtt.Message) {
 		cause = plugin.MessageExpired
 	}
 	if cause != plugin.NoCause {
-		c.sh.drop(c.client.ID, m, cause)
+		c.sh.dropOf(c.client.ID, entry.Tag.share, entry.Tag.ref, m, cause)
 		c.settle(&entry)
 		return
 	}
@@ -255,7 +255,7 @@ func (c *connection) openEntry(id uint16, m *mqtt.Message) {
 
 // giveUp drops a delivery that never went out.
 func (c *connection) giveUp(d *session.Delivery[tag], cause plugin.Cause) {
-	c.sh.drop(c.client.ID, d.Message, cause)
+	c.sh.dropOf(c.client.ID, d.Tag.share, d.Tag.ref, d.Message, cause)
 	c.settle(&session.Inflight[tag]{Delivery: *d})
 }
 
@@ -267,19 +267,6 @@ func (c *connection) settle(e *session.Inflight[tag]) {
 	if m := e.Tag.member; m != nil {
 		m.done(c.sh, e.Tag)
 	}
-}
-
-// drop counts a message that one receiver does not get.
-func (sh *shard) drop(clientID string, m *mqtt.Message, cause plugin.Cause) {
-	sh.tally.dropped[cause].Add(1)
-	if m == nil {
-		return
-	}
-	kind := messageDropped
-	if cause == plugin.MessageExpired {
-		kind = messageExpired
-	}
-	sh.b.events.message(sh, kind, clientID, m, cause)
 }
 
 // pump moves what waits, as far as window and out-queue have room: the queue in memory, then the store, then retained

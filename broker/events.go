@@ -51,6 +51,7 @@ const (
 	retainedSet
 	retainedCleared
 	willFired
+	alarm
 	kinds
 )
 
@@ -65,6 +66,7 @@ type event struct {
 	detail string
 	sub    plugin.Subscription
 	m      *mqtt.Message
+	alarm  *plugin.AlarmEvent
 }
 
 func newEvents(ps []plugin.Plugin, size int, b *Broker) *events {
@@ -166,6 +168,12 @@ func (es *events) message(_ *shard, k kind, clientID string, m *mqtt.Message, ca
 	}
 }
 
+func (es *events) alarm(a plugin.AlarmEvent) {
+	if es.wanted[alarm] {
+		es.tell(event{kind: alarm, alarm: &a})
+	}
+}
+
 func (o *observer) run(b *Broker) {
 	for e := range o.queue {
 		o.call(b, &e)
@@ -182,6 +190,8 @@ func (o *observer) call(b *Broker, e *event) {
 	switch e.kind {
 	case brokerPhase:
 		o.e.Broker(plugin.BrokerEvent{At: e.at, Phase: e.phase})
+	case alarm:
+		o.e.Alarm(*e.alarm)
 	case connectionOpened, connectionClosed, connectionRefused:
 		o.connection(e.kind)(plugin.ConnectionEvent{At: e.at, Client: e.client, Cause: e.cause, Detail: e.detail})
 	case sessionCreated, sessionResumed, sessionTakenOver, sessionEnded:
@@ -218,6 +228,8 @@ func (o *observer) wants(k kind) bool {
 	switch {
 	case k == brokerPhase:
 		return o.e.Broker != nil
+	case k == alarm:
+		return o.e.Alarm != nil
 	case k <= connectionRefused:
 		return o.connection(k) != nil
 	case k <= sessionEnded:

@@ -28,6 +28,7 @@ type subscriber struct {
 	streams int              // of retained messages, under way or waiting
 	both    map[string]int64 // while there are streams: retained messages that came live or by a stream, by topic, with their time of receipt
 	leaving bool             // an UNSUBSCRIBE waits for the store
+	turn    int              // grows with each SUBSCRIBE for it
 }
 
 // sliceSize is how many deliveries a loop makes for one message before it looks after others. A delivery costs some
@@ -47,7 +48,8 @@ type fanout struct {
 	now     int64
 	ref     store.Ref
 	// committed: this is the second way of a stored message, to persistent sessions; stored: there is such a second way.
-	committed, stored bool
+	// failed: the store did not take it, which only shared subscriptions want to know.
+	committed, stored, failed bool
 
 	lists   [][]*subscriber
 	filters int // different filters that matched for this loop
@@ -110,7 +112,7 @@ func (sh *shard) spread(f *fanout, c *connection) {
 func (f *fanout) forOwner(to *shard, ms *topic.Matches[*subscriber], owner int) *fanout {
 	g := fanouts.Get().(*fanout)
 	g.m, g.qos, g.retain, g.from, g.now = f.m, f.qos, f.retain, f.from, f.now
-	g.ref, g.committed, g.stored = f.ref, f.committed, f.stored
+	g.ref, g.committed, g.stored, g.failed = f.ref, f.committed, f.stored, f.failed
 	g.lists = ms.AppendOwner(g.lists[:0], owner)
 	g.filters = ms.OwnerFilters(owner)
 	g.sh = to
@@ -143,7 +145,7 @@ func (f *fanout) reset() {
 	f.lists, f.touched = f.lists[:0], f.touched[:0]
 	f.m, f.topic, f.payload, f.props, f.from = nil, nil, nil, nil, ""
 	f.qos, f.retain, f.now, f.ref = 0, false, 0, store.Ref{}
-	f.committed, f.stored, f.gathered = false, false, false
+	f.committed, f.stored, f.failed, f.gathered = false, false, false, false
 	f.filters, f.size, f.sh, f.list, f.at = 0, 0, nil, 0, 0
 	f.encoded = 0
 	if cap(f.buf) > 64<<10 {
@@ -206,7 +208,7 @@ func (f *fanout) gather() {
 				f.sh.deliver(s, f) // shared subscriptions and functions get a copy for each filter
 				continue
 			}
-			if s.noLocal && s.c.client.ID == f.from || !f.firstTime(s) {
+			if f.failed || s.noLocal && s.c.client.ID == f.from || !f.firstTime(s) {
 				continue
 			}
 			m := s.c.merge

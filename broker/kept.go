@@ -85,7 +85,7 @@ func (c *connection) restore(s *store.Session) {
 
 // tooLargeAgain ends a delivery that this connection of the client does not take.
 func (c *connection) tooLargeAgain(e session.Inflight[tag]) {
-	c.sh.drop(c.client.ID, e.Message, plugin.ReceiverTooSmall)
+	c.sh.dropOf(c.client.ID, e.Tag.share, e.Tag.ref, e.Message, plugin.ReceiverTooSmall)
 	c.settle(&e)
 }
 

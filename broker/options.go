@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/session"
@@ -20,6 +21,10 @@ type Options struct {
 	// Durability is the class of messages, but for those that Policy.DurabilityByTopic names; see store.Publish. It does not
 	// change what the store does with other commands: that was chosen when it was opened. Without a Store it is InMemory.
 	Durability store.Durability
+	// Watch is what the store tells its notices to; nil where nobody listens to them.
+	Watch *StoreWatch
+	// Drops is the journal of dropped messages. Nil means one in memory. The broker closes it at Shutdown.
+	Drops *journal.Journal
 	// Plugins are asked and told in this order.
 	Plugins []plugin.Plugin
 	// Logger gets life cycle at Info, connections at Debug. Nil discards.

@@ -4,6 +4,7 @@
 package broker
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/noctule/noctule/loop"
@@ -70,21 +71,26 @@ func (sh *shard) answer(m *mqtt.Message, o origin, code mqtt.ReasonCode, err err
 	if o.c == nil || o.c.state != open || m.QoS == 0 {
 		return
 	}
-	if err == store.ErrFenced || err == store.ErrNoSession {
-		return // taken over: the end of the connection is on its way
-	}
-	if err == store.ErrFull {
-		code = mqtt.QuotaExceeded
-	}
-	if err != nil && err != store.ErrFull {
-		o.c.closeWith(plugin.StoreFailed, mqtt.ServerUnavailable, "")
-		return
-	}
-	if code.IsError() && o.c.version != mqtt.V5 {
-		o.c.closeWith(plugin.QuotaExceeded, code, "") // an acknowledgement would be a lie
+	if err != nil {
+		o.c.notKept(m.QoS, o.id, err)
 		return
 	}
 	o.c.accepted(m.QoS, o.id, code)
+}
+
+// notKept answers a message that the store did not take. Only for want of room may a client be told to forget it: any acknowledgement, and
+// one with a reason code for an error too, ends its responsibility [MQTT-4.3.2-3].
+func (c *connection) notKept(q mqtt.QoS, id uint16, err error) {
+	switch {
+	case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNoSession):
+		// taken over: the end of the connection is on its way
+	case !errors.Is(err, store.ErrFull):
+		c.closeWith(plugin.StoreFailed, mqtt.ServerUnavailable, "")
+	case c.version != mqtt.V5:
+		c.closeWith(plugin.QuotaExceeded, mqtt.QuotaExceeded, "") // an acknowledgement would be a lie
+	default:
+		c.accepted(q, id, mqtt.QuotaExceeded)
+	}
 }
 
 // keeping is a message on its way through the store.
@@ -95,6 +101,7 @@ type keeping struct {
 	class   store.Durability // what the store makes of Publish.Durability
 	empty   bool             // nobody online matched
 	durable bool             // a persistent session matched when it was proposed
+	wasHeld bool             // the disk was full when it was proposed before
 }
 
 var keepings = sync.Pool{New: func() any { return new(keeping) }}
@@ -114,16 +121,29 @@ func (sh *shard) keep(m *mqtt.Message, o origin, durable, body, keepID bool) {
 	}
 	k.class = class
 	sh.b.store.ProposePublish(&k.Publish)
+	if o.c != nil {
+		sh.keepingFrom(o.c, m)
+	}
 }
 
 // committed runs on a goroutine of the store, in commit order: the message is pushed to persistent sessions, then its publisher is
 // answered.
 func committed(p *store.Publish) {
 	k := p.Context.(*keeping)
-	if p.Err == nil && (p.Matched || k.durable) && !p.Duplicate {
-		k.sh.b.push(p)
+	if k.kept() && (p.Matched || k.durable) {
+		k.sh.b.push(p, true)
 	}
 	k.sh.loop.Post(k)
+}
+
+// kept says that the store took the message, and did so just now.
+func (k *keeping) kept() bool { return k.Err == nil && !k.Duplicate }
+
+// notTaken tells shared subscriptions of a message that does not come the second way.
+func (k *keeping) notTaken() {
+	if k.durable && !k.kept() {
+		k.sh.b.push(&k.Publish, false)
+	}
 }
 
 // Run answers on the publisher's loop.
@@ -133,6 +153,11 @@ func (k *keeping) Run(*loop.Loop) {
 	if k.empty && !k.Matched {
 		code = mqtt.NoMatchingSubscribers
 	}
+	held := k.wasHeld
+	if k.Err != nil && errors.Is(k.Err, store.ErrFull) && (held && sh.holdAgain(k) || !held && sh.holdBack(k)) {
+		return
+	}
+	k.notTaken()
 	err, duplicate, class, body := k.Err, k.Duplicate, k.class, !k.IdentifierOnly
 	*k = keeping{}
 	keepings.Put(k)
@@ -147,20 +172,28 @@ func (k *keeping) Run(*loop.Loop) {
 			sh.b.keeper.wake()
 		}
 	}
-	if o.c != nil && o.c.state != open {
-		return
+	if o.c != nil {
+		o.c.keptFrom(m)
 	}
 	sh.answer(m, o, code, err)
+	if held {
+		o.c.heldKept()
+	}
 }
 
 func (sh *shard) keepFailed(m *mqtt.Message, err error) {
-	switch err {
-	case store.ErrFull:
+	worthLogging := sh.b.storeError(err)
+	switch {
+	case errors.Is(err, store.ErrFull) && m.Retain && !sh.b.diskFull():
 		sh.drop(m.ClientID, m, plugin.RetainedLimit)
-	case store.ErrFenced, store.ErrNoSession, store.ErrClosed:
+	case errors.Is(err, store.ErrFull):
+		sh.drop(m.ClientID, m, plugin.StoreFull)
+	case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNoSession), errors.Is(err, store.ErrClosed):
 	default:
 		sh.drop(m.ClientID, m, plugin.StoreFailed)
-		sh.b.log.Error("a message could not be kept", "client", m.ClientID, "name", m.Topic, "err", err)
+		if worthLogging {
+			sh.b.log.Error("a message could not be kept", "client", m.ClientID, "name", m.Topic, "err", err)
+		}
 	}
 }
 
@@ -174,8 +207,9 @@ func (sh *shard) retainedChanged(m *mqtt.Message) {
 
 var matchPool = sync.Pool{New: func() any { return new(topic.Matches[*subscriber]) }}
 
-// push hands a committed message to the loops of the persistent sessions that are online. On a goroutine of the store.
-func (b *Broker) push(p *store.Publish) {
+// push hands a committed message to the loops of the persistent sessions that are online; where the store has not taken it, shared
+// subscriptions that have it from the live way are told so. On any goroutine.
+func (b *Broker) push(p *store.Publish, taken bool) {
 	ms := matchPool.Get().(*topic.Matches[*subscriber])
 	defer matchPool.Put(ms)
 	ms.Reset()
@@ -186,7 +220,7 @@ func (b *Broker) push(p *store.Publish) {
 	}
 	f := fanouts.Get().(*fanout)
 	f.of(m)
-	f.ref, f.committed, f.stored, f.now = p.Ref, true, true, b.opts.Now().UnixNano()
+	f.ref, f.committed, f.stored, f.failed, f.now = p.Ref, true, true, !taken, b.opts.Now().UnixNano()
 	for i, sh := range b.shards {
 		if ms.Count(i) > 0 {
 			sh.loop.Post(f.forOwner(sh, ms, i))
@@ -215,11 +249,17 @@ func (c *connection) forgetID(id uint16) {
 
 // storeFailed ends a connection whose session cannot be kept.
 func (c *connection) storeFailed(err error) {
-	if err == store.ErrFenced || err == store.ErrNoSession {
+	switch {
+	case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNoSession):
 		c.closeWith(plugin.TakenOver, mqtt.SessionTakenOver, "")
 		return
+	case errors.Is(err, store.ErrFull):
+		c.closeWith(plugin.QuotaExceeded, mqtt.QuotaExceeded, "no room for the session")
+		return
 	}
-	c.sh.b.log.Error("the store failed a session", "client", c.client.ID, "err", err)
+	if c.sh.b.storeError(err) {
+		c.sh.b.log.Error("the store failed a session", "client", c.client.ID, "err", err)
+	}
 	c.closeWith(plugin.StoreFailed, mqtt.ServerUnavailable, "")
 }
 

@@ -43,6 +43,7 @@ type shard struct {
 	acks ackBatch
 	wins windowBatch
 
+	press   pressure
 	handed  atomic.Int64  // bytes of messages on their way to this loop
 	stalled []*connection // publishers that wait for handed to fall
 }

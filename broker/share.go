@@ -69,7 +69,9 @@ type share struct {
 	missed  bool
 	acked   []store.Shared
 	ways    map[*mqtt.Message]way
-	skips   []store.Ref // for when the store turns out to have a queue
+	taken   int            // of ways
+	held    *sharedReading // waits until taken is 0
+	skips   []store.Ref    // for when the store turns out to have a queue
 	timer   loop.Timer
 }
 
@@ -189,7 +191,7 @@ func (s *share) remove(m *member) {
 
 // end takes a share without members out. What waits is in the store, or lost with the last member's session.
 func (s *share) end() {
-	s.dead = true
+	s.dead, s.held = true, nil
 	sh := s.sh
 	delete(sh.shares, s.filter)
 	sh.b.index.Remove(s.sub.filter, sh.n, s.sub)
@@ -198,7 +200,7 @@ func (s *share) end() {
 	sh.loop.Cancel(&s.timer)
 	for _, w := range s.waiting {
 		if w.ref == (storeRef{}) {
-			sh.drop("", w.m, plugin.SessionEnded)
+			sh.dropOf("", s.filter, storeRef{}, w.m, plugin.SessionEnded)
 		}
 	}
 	s.weigh(-s.bytes)
@@ -220,7 +222,12 @@ func (s *share) take(_ *subscriber, f *fanout) {
 	case !f.committed:
 		s.takeLive(f.message())
 	default:
-		s.takeSecond(f)
+		if f.failed {
+			s.takeFailed(f.message())
+		} else {
+			s.takeSecond(f)
+		}
+		s.goOn()
 	}
 }
 
@@ -238,29 +245,60 @@ const maxWays = 100_000
 
 func (s *share) takeLive(m *mqtt.Message) {
 	if s.ways[m] == early {
-		delete(s.ways, m)
+		s.forget(m)
 		return
-	}
-	if s.ways == nil || len(s.ways) >= maxWays {
-		s.ways = map[*mqtt.Message]way{}
 	}
 	if s.stored {
-		s.ways[m] = awaits
+		s.remember(m, awaits)
 		return
 	}
-	s.ways[m] = taken
+	s.remember(m, taken)
 	s.enqueue(shared{m: m})
+}
+
+// remember notes what is known of a message, whose pointer is the same both ways: it is the one that was proposed. What is read from
+// the store has another.
+func (s *share) remember(m *mqtt.Message, w way) {
+	if s.ways == nil || len(s.ways) >= maxWays {
+		s.ways, s.taken = map[*mqtt.Message]way{}, 0
+	}
+	s.ways[m] = w
+	if w == taken {
+		s.taken++
+	}
+}
+
+// forget gives what was known of a message. Once no message that came live may be in the store's queue under a Ref that is not known
+// so far, what was read from there is looked at.
+func (s *share) forget(m *mqtt.Message) way {
+	w := s.ways[m]
+	delete(s.ways, m)
+	if w == taken {
+		s.taken--
+	}
+	return w
+}
+
+// goOn takes a read that waited for messages to come the second way.
+func (s *share) goOn() {
+	if r := s.held; r != nil && s.taken == 0 {
+		s.held = nil
+		r.Run(s.sh.loop)
+	}
+}
+
+// takeFailed ends the second way of a message that the store did not take, or had already.
+func (s *share) takeFailed(m *mqtt.Message) {
+	if s.forget(m) == 0 {
+		s.remember(m, early)
+	}
 }
 
 func (s *share) takeSecond(f *fanout) {
 	m := f.message()
-	w := s.ways[m]
-	delete(s.ways, m)
+	w := s.forget(m)
 	if w == 0 {
-		if s.ways == nil || len(s.ways) >= maxWays {
-			s.ways = map[*mqtt.Message]way{}
-		}
-		s.ways[m] = early
+		s.remember(m, early)
 	}
 	if w == taken {
 		s.skip(f.ref)
@@ -311,7 +349,7 @@ func (s *share) takeCommitted(f *fanout) {
 func (s *share) enqueue(w shared) {
 	l := &s.sh.b.config.Load().limits
 	if w.ref == (storeRef{}) && (len(s.waiting) >= l.MaxSharedQueue || s.bytes+w.m.Size() > s.sh.b.queueBudget(l)) {
-		s.sh.drop("", w.m, plugin.QueueFull)
+		s.sh.dropOf("", s.filter, w.ref, w.m, plugin.QueueFull)
 		return
 	}
 	s.turn++
@@ -526,7 +564,7 @@ func (m *member) giveBack(from *shard, d session.Delivery[tag]) {
 		case s != nil:
 			s.reread(w.ref)
 		case w.ref == (storeRef{}):
-			home.drop("", w.m, plugin.SessionEnded)
+			home.dropOf("", filter, w.ref, w.m, plugin.SessionEnded)
 		}
 	}))
 }
@@ -611,6 +649,10 @@ func (s *share) proposeAck() {
 // sharedAcked lets shared subscriptions forget messages that the store has forgotten.
 func sharedAcked(a *store.Ack) {
 	b := a.Context.(*Broker)
+	if a.Err != nil {
+		b.storeError(a.Err)
+		return // it would read them again
+	}
 	for _, r := range a.Share {
 		home := b.home(r.Filter)
 		home.loop.Post(loop.Func(func(*loop.Loop) {

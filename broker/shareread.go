@@ -28,8 +28,16 @@ func (r *sharedReading) read(context.Context) {
 // Run takes what was read, on the share's loop.
 func (r *sharedReading) Run(*loop.Loop) {
 	s := r.s
+	if s.taken > 0 && !s.dead && r.err == nil {
+		s.held = r // some of it may have come live before the queue began, and is here already: its second way will tell
+		return
+	}
 	s.reading = false
-	if s.dead || s.queue != r.queue {
+	if s.dead {
+		return
+	}
+	if s.queue != r.queue {
+		s.dispatch()
 		return
 	}
 	if r.err != nil {
@@ -44,10 +52,6 @@ func (r *sharedReading) Run(*loop.Loop) {
 	s.lowered = nil
 	for _, d := range r.got {
 		if s.known[d.Ref] != 0 {
-			continue
-		}
-		if s.ways[d.Message] == taken { // it came live before the queue began, and is here already
-			s.skip(d.Ref)
 			continue
 		}
 		s.known[d.Ref] = here

@@ -76,7 +76,9 @@ type Stats struct {
 	MaxConnected                int64
 	Subscriptions, SharedGroups int64 // of online sessions
 	// Kept are the messages that the store took, by class of durability.
-	Kept                [store.InMemory + 1]int64
+	Kept [store.InMemory + 1]int64
+	// Notices of the store, by kind.
+	Notices             [store.SlowDiskEnd + 1]int64
 	Queued, QueuedBytes int64 // messages waiting in memory for online sessions
 }
 
@@ -84,6 +86,9 @@ type Stats struct {
 func (b *Broker) Stats() Stats {
 	s := Stats{Counts: map[Counter]int64{}, Closed: map[plugin.Cause]int64{}, Refused: map[plugin.Cause]int64{},
 		Dropped: map[plugin.Cause]int64{}, MaxConnected: b.maxConnected.Load()}
+	for kind := range s.Notices {
+		s.Notices[kind] = b.notices[kind].Load()
+	}
 	for _, sh := range b.shards {
 		t := &sh.tally
 		for c := range counters {

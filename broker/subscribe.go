@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/noctule/noctule/loop"
@@ -20,7 +21,9 @@ type subscribing struct {
 	subs    []plugin.Subscription
 	plain   []topic.Filter
 	codes   []mqtt.ReasonCode
-	fresh   []bool // the subscription did not exist
+	fresh   []bool       // the subscription did not exist
+	before  []subscriber // of a persistent session: its options where it did
+	turn    []int        // likewise, of the subscriber
 	at      int
 	joining int // shared subscriptions whose home has not answered
 }
@@ -119,6 +122,9 @@ func (c *connection) subscribeDecided(w *subscribing, d plugin.Decision) {
 func (c *connection) makeSubscriptions(w *subscribing) {
 	cmd := &store.Subscribe{Context: c}
 	limit := c.sh.b.config.Load().limits.MaxSubscriptions
+	if c.kept != nil {
+		w.before, w.turn = make([]subscriber, len(w.subs)), make([]int, len(w.subs))
+	}
 	for i := range w.subs {
 		if w.codes[i].IsError() {
 			continue
@@ -128,7 +134,13 @@ func (c *connection) makeSubscriptions(w *subscribing) {
 			w.codes[i] = mqtt.QuotaExceeded
 			continue
 		}
+		if sub := c.subs[s.Filter]; sub != nil && c.kept != nil {
+			w.before[i] = *sub
+		}
 		w.fresh[i] = c.setSubscription(s, w.plain[i])
+		if c.kept != nil {
+			w.turn[i] = c.subs[s.Filter].turn
+		}
 		cmd.Subscriptions = append(cmd.Subscriptions, store.Subscription{Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
 			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: s.Identifier})
 	}
@@ -168,14 +180,11 @@ func (c *connection) subscriptionsKept(w *subscribing, err error) {
 	}
 	c.storeAnswered()
 	switch {
-	case err == store.ErrFull:
+	case errors.Is(err, store.ErrFull):
 		for i := range w.subs {
-			if w.codes[i].IsError() {
-				continue
-			}
-			w.codes[i] = mqtt.QuotaExceeded
-			if w.fresh[i] {
-				c.removeSubscription(w.subs[i].Filter)
+			if !w.codes[i].IsError() && !c.takeBack(w, i) {
+				c.storeFailed(err)
+				return
 			}
 		}
 	case err != nil:
@@ -183,6 +192,24 @@ func (c *connection) subscriptionsKept(w *subscribing, err error) {
 		return
 	}
 	c.subscribed(w)
+}
+
+// takeBack undoes one subscription that the store has no room for: what was before it is in force again. It cannot be undone while
+// another SUBSCRIBE for the same filter is on its way.
+func (c *connection) takeBack(w *subscribing, i int) bool {
+	w.codes[i] = mqtt.QuotaExceeded
+	sub := c.subs[w.subs[i].Filter]
+	switch {
+	case sub == nil:
+	case sub.turn != w.turn[i]:
+		return false
+	case w.fresh[i]:
+		c.removeSubscription(sub.whole)
+	default:
+		was := &w.before[i]
+		sub.qos, sub.noLocal, sub.asIs, sub.ids = was.qos, was.noLocal, was.asIs, was.ids
+	}
+	return true
 }
 
 // setSubscription adds a subscription, or replaces the options of one with the same filter [MQTT-3.8.4-3]; it says whether it is new.
@@ -202,6 +229,7 @@ func (c *connection) setSubscription(s *plugin.Subscription, f topic.Filter) boo
 			c.sh.b.index.Add(f.Filter, c.sh.n, sub)
 		}
 	}
+	sub.turn++
 	sub.qos, sub.noLocal, sub.asIs, sub.ids = s.QoS, s.NoLocal, s.RetainAsPublished, nil
 	if s.Identifier != 0 {
 		sub.ids = []uint32{s.Identifier}
@@ -307,17 +335,35 @@ func (c *connection) receiveUnsubscribe(h mqtt.Header, body []byte, cfg *config)
 	c.waitForStore()
 	c.sh.b.store.ProposeUnsubscribe(&store.Unsubscribe{Owner: c.kept.owner, Filters: gone, Done: func(u *store.Unsubscribe) {
 		c.sh.loop.Post(loop.Func(func(*loop.Loop) {
-			switch {
-			case c.state != open:
-			case u.Err != nil:
-				c.storeFailed(u.Err)
-			default:
-				c.storeAnswered()
-				c.unsubscribed(answer, gone)
+			if c.state == open {
+				c.unsubscriptionsKept(answer, gone, u.Err)
 			}
 		}))
 	}})
 	return nil
+}
+
+func (c *connection) unsubscriptionsKept(answer *mqtt.Unsuback, gone []string, err error) {
+	switch {
+	case err == nil:
+		c.storeAnswered()
+		c.unsubscribed(answer, gone)
+	case errors.Is(err, store.ErrFull) && c.version == mqtt.V5: // they stay in force
+		c.storeAnswered()
+		for i, code := range answer.Codes {
+			if code == mqtt.Success {
+				answer.Codes[i] = mqtt.ImplementationSpecificError
+			}
+		}
+		for _, f := range gone {
+			if s := c.subs[f]; s != nil {
+				s.leaving = false
+			}
+		}
+		c.write(answer.Append(nil, c.version))
+	default:
+		c.storeFailed(err)
+	}
 }
 
 // unsubscribed takes subscriptions out of force and answers UNSUBACK.

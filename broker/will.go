@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/noctule/noctule/loop"
@@ -113,10 +114,11 @@ func (k *keeper) Run(l *loop.Loop) {
 func (k *keeper) ticked(l *loop.Loop, t *store.Tick) {
 	k.ticking = false
 	if t.Err != nil {
-		if t.Err != store.ErrClosed {
+		if !errors.Is(t.Err, store.ErrClosed) && !errors.Is(t.Err, store.ErrFailed) {
 			k.b.log.Error("sessions could not be expired", "err", t.Err)
 			l.At(&k.timer, l.Now()+1_000_000_000, k)
 		}
+		k.b.storeError(t.Err)
 		return
 	}
 	sh := k.b.shards[0]

@@ -61,6 +61,7 @@ const (
 	SessionEnded
 	RetainedLimit
 	PublishRefused
+	StoreFull
 
 	causes // how many
 )
@@ -87,7 +88,7 @@ var causeWords = [causes]string{
 	QueueFull: "queue_full", MessageExpired: "message_expired", ReceiverSlow: "receiver_slow",
 	ReceiverTooSmall: "receiver_too_small", ReceiverOffline: "receiver_offline", NoSubscribers: "no_subscribers",
 	DeliveryRefused: "delivery_refused", SessionEnded: "session_ended", RetainedLimit: "retained_limit",
-	PublishRefused: "publish_refused",
+	PublishRefused: "publish_refused", StoreFull: "store_full",
 }
 
 // String is the cause in snake_case, as logs and metrics have it.

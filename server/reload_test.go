@@ -35,10 +35,12 @@ func TestReload(t *testing.T) {
 	counting = &rereader{}
 	base := local + "plugins: [{name: test.rereader}]\n"
 	text := base
+	first := load(t, base)
+	dir := first.Data
 	r := start(t, Options{
-		Config: load(t, base),
+		Config: first,
 		Load: func() (*config.Config, error) {
-			return config.Load(config.Input{File: "noctule.yaml", Text: []byte(text)})
+			return config.Load(config.Input{File: "noctule.yaml", Text: []byte(text), Environ: []string{"STATE_DIRECTORY=" + dir}})
 		},
 	})
 	reload := func(now string) error { text = now; return r.Reload(t.Context()) }

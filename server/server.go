@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server makes a running broker of a configuration: it builds the store, the plug-ins, the broker, the listeners and the
+// Package server makes a running broker of a configuration: it opens the store, builds the plug-ins, the broker, the listeners and the
 // admin server, tells the service manager how things stand, applies a changed configuration, and ends in order.
 //
 // The phases are starting (New), ready (Serve, once all listeners accept), draining (clients are told to leave) and stopped.
@@ -23,6 +23,7 @@ import (
 
 	"github.com/noctule/noctule/admin"
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/server/config"
 	"github.com/noctule/noctule/store"
@@ -51,7 +52,9 @@ type Server struct {
 	phase  atomic.Int32 // admin.Phase
 	notify notifier
 
-	store     store.Store
+	store     store.Store // until the broker has it
+	watch     broker.StoreWatch
+	drops     *journal.Journal
 	broker    *broker.Broker
 	transport *std.Server
 	sockets   []*socket
@@ -113,12 +116,13 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	s.store = store.NewMemory(store.Options{Limits: c.Store.Limits})
 	limits := c.Limits.Limits
-	s.broker, err = broker.New(broker.Options{
-		Store: s.store, Plugins: plugins, Logger: s.log, Limits: &limits, Policy: c.Policy,
-		HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version,
-	})
+	if err = s.openStore(); err == nil {
+		s.broker, err = broker.New(broker.Options{
+			Store: s.store, Durability: c.Store.Durability, Watch: &s.watch, Drops: s.drops, Plugins: plugins, Logger: s.log,
+			Limits: &limits, Policy: c.Policy, HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version,
+		})
+	}
 	if err != nil {
 		if adminSocket != nil {
 			adminSocket.Close() // err matters more
@@ -149,6 +153,10 @@ func (s *Server) closeAll() {
 		k.Close() // an error would say nothing to whoever wants it closed
 	}
 	s.certs.close()
+	if s.broker == nil && s.store != nil {
+		s.store.Close() // likewise
+		s.drops.Close()
+	}
 }
 
 // lingerTimeout is how long connections may take to close once their clients have left or were cut off.
@@ -181,6 +189,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	case <-ctx.Done():
 	case broken = <-s.failed:
 		s.log.Error("a listener broke; the server ends", "err", broken)
+	case <-s.broker.Failed():
+		broken = s.broker.Failure()
+		s.log.Error("the server ends", "err", broken)
 	}
 	err := s.shutdown(ctx)
 	unwatch()
@@ -201,6 +212,10 @@ func (s *Server) shutdown(ctx context.Context) error {
 	s.phase.Store(int32(admin.Draining))
 	s.notify.stopping()
 	timeout := s.Config().Shutdown.Timeout
+	failed := s.broker.Failure()
+	if failed != nil {
+		timeout = 0 // what clients wait for does not come
+	}
 	s.log.Info("stopping", "timeout", timeout)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
@@ -215,8 +230,13 @@ func (s *Server) shutdown(ctx context.Context) error {
 	done()
 	err := s.broker.Shutdown(ctx)
 	if errors.Is(drained, context.DeadlineExceeded) { // that is what the time-out is for
-		s.log.Warn("clients were cut off after shutdown.timeout", "timeout", timeout)
+		if failed == nil {
+			s.log.Warn("clients were cut off after shutdown.timeout", "timeout", timeout)
+		}
 		err = without(err, drained)
+	}
+	if failed != nil {
+		err = nil // the failure is said; what follows from it would only hide it
 	}
 	if s.admin != nil {
 		s.admin.Close() // requests under way are lost
@@ -290,10 +310,7 @@ func (s *Server) say() {
 	} else {
 		fmt.Fprintln(w, "  admin    off")
 	}
-	fmt.Fprintln(w, "  data     in memory in this version: nothing survives a restart")
-	if c.Data != "" {
-		fmt.Fprintf(w, "  warning  the data directory %q is not used in this version\n", c.Data)
-	}
+	fmt.Fprintf(w, "  data     %s\n", saysData(c))
 	for _, warning := range c.Warnings() {
 		fmt.Fprintf(w, "  warning  %s\n", warning)
 	}

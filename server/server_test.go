@@ -49,7 +49,7 @@ func (o *output) String() string {
 
 func load(t *testing.T, text string) *config.Config {
 	t.Helper()
-	c, err := config.Load(config.Input{File: "noctule.yaml", Text: []byte(text)})
+	c, err := config.Load(config.Input{File: "noctule.yaml", Text: []byte(text), Environ: []string{"STATE_DIRECTORY=" + t.TempDir()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestServesAndStopsInOrder(t *testing.T) {
 		t.Error("somebody still listens")
 	}
 	said := r.out.String()
-	for _, want := range []string{"mqtt://" + r.address(), "http://" + r.AdminAddress(), "nothing survives a restart"} {
+	for _, want := range []string{"mqtt://" + r.address(), "http://" + r.AdminAddress(), r.Config().Data + " (durability sync)"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q was not said:\n%s", want, said)
 		}

@@ -62,6 +62,7 @@ type Journal struct {
 	noted   int        // entries of that second
 	skipped map[string]int64
 	file    *file // nil if there is none
+	closing sync.Once
 }
 
 // New makes a journal.
@@ -167,11 +168,14 @@ func last(drops []Drop, limit int) []Drop {
 	return drops
 }
 
-// Close writes what is not written yet, and ends the goroutine. Nothing may be noted afterwards.
+// Close writes what is not written yet, and ends the goroutine. What is noted afterwards is in memory only. It may be called more
+// than once.
 func (j *Journal) Close() {
-	j.mu.Lock()
-	j.second = 0 // whatever it is, it is over
-	j.turn(j.now())
-	j.mu.Unlock()
-	j.file.close()
+	j.closing.Do(func() {
+		j.mu.Lock()
+		j.second = 0 // whatever it is, it is over
+		j.turn(j.now())
+		j.mu.Unlock()
+		j.file.close()
+	})
 }

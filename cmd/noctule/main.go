@@ -20,9 +20,10 @@ import (
 
 // Exit codes of the verbs about the server; the others say theirs in their help.
 const (
-	exitFailed    = 1   // it could not start or go on, or the configuration is wrong
-	exitUsage     = 2   // the command line is wrong
-	exitImpatient = 130 // a second signal ended it at once
+	exitFailed     = 1   // it could not start or go on, or the configuration is wrong
+	exitUsage      = 2   // the command line is wrong
+	exitDiskFailed = 3   // the disk failed to keep what was written
+	exitImpatient  = 130 // a second signal ended it at once
 )
 
 // verbs make the commands below root. Each verb's file appends its own while the program starts.
@@ -116,4 +117,4 @@ func noShortHelp(cmd *cobra.Command) {
 }
 
 const exitCodes = `Exit codes: 0 it ended as asked, 1 it could not start or go on, 2 the command line is
-wrong, 130 a second signal ended it at once.`
+wrong, 3 the disk failed while it ran, 130 a second signal ended it at once.`

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/noctule/noctule/broker"
 	"github.com/noctule/noctule/server"
 	"github.com/noctule/noctule/server/config"
 )
@@ -24,13 +25,14 @@ func init() { verbs = append(verbs, runCommand) }
 
 // serverFlags are what run and config show take: where the configuration is, and what replaces parts of it.
 type serverFlags struct {
-	config    string
-	listen    []string
-	plaintext bool
-	data      string
-	admin     string
-	logLevel  string
-	anonymous string
+	config     string
+	listen     []string
+	plaintext  bool
+	data       string
+	durability string
+	admin      string
+	logLevel   string
+	anonymous  string
 }
 
 func (f *serverFlags) add(cmd *cobra.Command) {
@@ -39,6 +41,7 @@ func (f *serverFlags) add(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.listen, "listen", nil, "listen on `address`, such as localhost:1883 or tls://:8883; replaces the configured listeners; repeatable")
 	fs.BoolVar(&f.plaintext, "plaintext", false, "allow --listen without TLS on an address that other hosts reach")
 	fs.StringVar(&f.data, "data", "", "data `directory`")
+	fs.StringVar(&f.durability, "durability", "", "what an acknowledgement means: `class` sync, interval or memory")
 	fs.StringVar(&f.admin, "admin", "", "`address` of the admin server, or off")
 	fs.StringVar(&f.logLevel, "log-level", "", "`level` of the log: debug, info, warn or error")
 	fs.StringVar(&f.anonymous, "anonymous", "", "`where` clients without a login come in: loopback, everywhere or nowhere; everywhere if given bare")
@@ -75,6 +78,7 @@ func (f *serverFlags) input(cmd *cobra.Command) config.Input {
 	}
 	set("listen", "listeners", f.listeners())
 	set("data", "data", f.data)
+	set("durability", "store.durability", f.durability)
 	set("admin", "admin.address", f.admin)
 	set("log-level", "log.level", f.logLevel)
 	set("anonymous", "auth.anonymous", f.anonymous)
@@ -96,13 +100,15 @@ func runCommand() *cobra.Command {
 		Use:   "run [flags]",
 		Short: "Run the broker",
 		Long: `Run the broker until it is told to stop. Without any configuration it listens on localhost:1883
-for clients of this host, and on 127.0.0.1:18083 for its admin server.
+for clients of this host, and on 127.0.0.1:18083 for its admin server, and keeps what must survive in
+the user's data directory, such as ~/.local/share/noctule.
 
 SIGTERM and SIGINT stop it in order; a second one at once. SIGHUP reads the configuration again.
 
 ` + exitCodes,
 		Example: `  noctule run
   noctule run -c /etc/noctule/noctule.yaml
+  noctule run --data /var/lib/noctule
   noctule run --listen 0.0.0.0:1883 --plaintext --anonymous`,
 		Args:              f.arguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -158,6 +164,9 @@ func serve(in config.Input) error {
 // failed reports mistakes with the lines they are on, and other errors in one line.
 func failed(err error) error {
 	report(os.Stderr, err)
+	if errors.Is(err, broker.ErrDiskFailed) {
+		return &exit{code: exitDiskFailed}
+	}
 	return &exit{code: exitFailed}
 }
 

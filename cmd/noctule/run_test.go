@@ -36,6 +36,9 @@ func runBroker(t *testing.T, args ...string) *process {
 
 func begin(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
+	if cmd.Env == nil { // the user's own data is none of our business
+		cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+t.TempDir())
+	}
 	p := &process{t: t, cmd: cmd, lines: make(chan string, 1000)}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

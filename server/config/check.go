@@ -199,6 +199,9 @@ func (c *Config) Warnings() []string {
 	if c.Policy.AllowAnonymous == broker.Everywhere {
 		out = append(out, "anybody who reaches a listener comes in without a login (auth.anonymous: everywhere)")
 	}
+	if where, given := c.Given("data"); given && c.Store.Durability == store.InMemory {
+		out = append(out, fmt.Sprintf("the data directory %q (%s) is not used: store.durability is memory", c.Data, where))
+	}
 	out = append(out, c.durabilityWarnings()...)
 	for _, l := range c.Listeners {
 		a, err := ParseAddress(l.Address)

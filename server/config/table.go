@@ -283,13 +283,28 @@ var storeOptions = []option{
 	},
 	{
 		name: "store.max_queue_messages", kind: count, reload: AtRestart,
-		doc:   "Messages kept for one filter of persistent sessions; the oldest are dropped beyond it. 0 means no bound, here and below.",
+		doc:   "Messages kept for one filter of persistent sessions, for all sessions that have it together; what happens beyond it, store.queue_policy says. 0 means no bound, here and below.",
 		field: in(func(c *Config) any { return &c.Store.MaxQueueMessages }),
 	},
 	{
 		name: "store.max_queue_bytes", kind: size, reload: AtRestart,
 		doc:   "Likewise, in bytes of topic, properties and payload.",
 		field: in(func(c *Config) any { return &c.Store.MaxQueueBytes }),
+	},
+	{
+		name: "store.max_session_messages", kind: count, reload: AtRestart,
+		doc:   "Messages owed to one persistent session, by all its filters but shared ones together; likewise.",
+		field: in(func(c *Config) any { return &c.Store.MaxSessionMessages }),
+	},
+	{
+		name: "store.max_session_bytes", kind: size, reload: AtRestart,
+		doc:   "Likewise, in bytes.",
+		field: in(func(c *Config) any { return &c.Store.MaxSessionBytes }),
+	},
+	{
+		name: "store.queue_policy", kind: word, reload: AtRestart, words: policyWords,
+		doc:   "What happens to a message for which a queue has no room: what has waited longest is dropped for it, it is dropped, its publisher gets 0x97 (quota exceeded; older clients the end of their connection), or its publisher waits.",
+		field: in(func(c *Config) any { return &c.Store.Policy }),
 	},
 	{
 		name: "store.max_retained", kind: count, reload: AtRestart,
@@ -312,6 +327,9 @@ var storeOptions = []option{
 		field: in(func(c *Config) any { return &c.Store.MaxSessions }),
 	},
 }
+
+// policyWords are the queue policies in the order of their values.
+var policyWords = []string{store.DropOldest.String(), store.DropNewest.String(), store.Reject.String(), store.Block.String()}
 
 // durabilityWords are the classes in the order of their values.
 var durabilityWords = []string{store.Sync.String(), store.Interval.String(), store.InMemory.String()}

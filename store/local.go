@@ -72,6 +72,7 @@ func (l *local) Propose(entries []entry) error {
 	if err == nil {
 		l.measures.commit(n, time.Since(start))
 		l.shorten()
+		l.measures.logBytes.Store(l.wal.Bytes())
 	}
 	return err
 }

@@ -43,6 +43,7 @@ type measures struct {
 	checkpoints atomic.Int64
 	checkpoint  atomic.Int64 // nanoseconds
 	damaged     atomic.Int64
+	logBytes    atomic.Int64
 }
 
 func (m *measures) commit(records int, took time.Duration) {
@@ -50,6 +51,20 @@ func (m *measures) commit(records int, took time.Duration) {
 	m.commits[min(bucket, CommitBuckets-1)].Add(1)
 	m.nanoseconds.Add(int64(took))
 	m.records.Add(int64(records))
+}
+
+// stats gathers the measures. The engine's lock is held.
+func (d *disk) stats() *DiskStats {
+	s := d.measures.read()
+	s.BufferBytes = d.over.active.bytes
+	if d.over.frozen != nil {
+		s.BufferBytes += d.over.frozen.bytes
+	}
+	s.Full, s.Slow = d.room.full.Load(), d.local.slowed.Load()
+	if !d.engine.ended {
+		s.StateBytes = int64(d.db.Metrics().DiskSpaceUsage())
+	}
+	return &s
 }
 
 func (m *measures) read() DiskStats {
@@ -61,6 +76,7 @@ func (m *measures) read() DiskStats {
 		Checkpoints:    m.checkpoints.Load(),
 		CheckpointTime: time.Duration(m.checkpoint.Load()),
 		Damaged:        m.damaged.Load(),
+		LogBytes:       m.logBytes.Load(),
 	}
 	for i := range m.commits {
 		s.Commits[i] = m.commits[i].Load()

@@ -121,32 +121,43 @@ func (o *overlay) Insert(key, value []byte) { o.set(key, value, markFresh) }
 
 func (o *overlay) set(key, value []byte, mark byte) {
 	l := o.active
-	if old, ok := l.rows.Get(key); ok {
-		if mark = old[0]; mark == markGone {
-			mark = markSet
-		}
-		l.bytes -= int64(len(key) + len(old) + rowOverhead)
+	b, i, ok := l.rows.find(key)
+	if !ok {
+		o.marked = append(append(o.marked[:0], mark), value...)
+		l.rows.insert(b, i, key, o.marked)
+		l.bytes += int64(len(key) + len(o.marked) + rowOverhead)
+		return
 	}
+	old := l.rows.blocks[b][i].value
+	if mark = old[0]; mark == markGone {
+		mark = markSet
+	}
+	l.bytes += int64(1 + len(value) - len(old))
 	o.marked = append(append(o.marked[:0], mark), value...)
-	l.rows.Set(key, o.marked)
-	l.bytes += int64(len(key) + len(o.marked) + rowOverhead)
+	l.rows.replace(b, i, o.marked)
 }
 
 func (o *overlay) Delete(key []byte) {
 	l := o.active
-	if old, ok := l.rows.Get(key); ok {
-		if old[0] == markGone {
-			return
-		}
-		l.bytes -= int64(len(key) + len(old) + rowOverhead)
-		if old[0] == markFresh {
-			l.rows.Delete(key)
-			return
-		}
+	b, i, ok := l.rows.find(key)
+	if !ok {
+		l.rows.insert(b, i, key, gone)
+		l.bytes += int64(len(key) + len(gone) + rowOverhead)
+		return
 	}
-	l.rows.Set(key, []byte{markGone})
-	l.bytes += int64(len(key) + 1 + rowOverhead)
+	old := l.rows.blocks[b][i].value
+	switch old[0] {
+	case markFresh:
+		l.bytes -= int64(len(key) + len(old) + rowOverhead)
+		l.rows.remove(b, i)
+	case markSet:
+		l.bytes += int64(len(gone) - len(old))
+		l.rows.replace(b, i, gone)
+	}
 }
+
+// gone is the value of what was deleted.
+var gone = []byte{markGone}
 
 // Put keeps a message.
 func (o *overlay) Put(ref Ref, m *mqtt.Message) {

@@ -72,16 +72,25 @@ func (r *sortedRows) Get(key []byte) ([]byte, bool) {
 }
 
 func (r *sortedRows) Set(key, value []byte) {
-	b, i, ok := r.find(key)
-	if ok {
-		rw := &r.blocks[b][i]
-		if len(value) <= cap(rw.value) {
-			rw.value = append(rw.value[:0], value...)
-		} else {
-			*rw = newRow(key, value)
-		}
-		return
+	if b, i, ok := r.find(key); ok {
+		r.replace(b, i, value)
+	} else {
+		r.insert(b, i, key, value)
 	}
+}
+
+// replace changes the value of the row at a place.
+func (r *sortedRows) replace(b, i int, value []byte) {
+	rw := &r.blocks[b][i]
+	if len(value) <= cap(rw.value) {
+		rw.value = append(rw.value[:0], value...)
+	} else {
+		*rw = newRow(rw.key, value)
+	}
+}
+
+// insert puts a row to the place that find gave for its key.
+func (r *sortedRows) insert(b, i int, key, value []byte) {
 	if b < 0 {
 		r.blocks = append(r.blocks, append(make([]row, 0, 4), newRow(key, value)))
 		return
@@ -131,10 +140,13 @@ func (r *sortedRows) insertBlock(b int, rows []row) {
 }
 
 func (r *sortedRows) Delete(key []byte) {
-	b, i, ok := r.find(key)
-	if !ok {
-		return
+	if b, i, ok := r.find(key); ok {
+		r.remove(b, i)
 	}
+}
+
+// remove takes the row at a place away.
+func (r *sortedRows) remove(b, i int) {
 	rows := r.blocks[b]
 	if i == 0 { // queues are trimmed at their front: move nothing
 		rows[0] = row{}

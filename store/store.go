@@ -351,6 +351,8 @@ type Stats struct {
 	// Held are the publishes that wait for room now, with the policy Block.
 	Held      int
 	HeldBytes int64
+	// Disk has the measures of a durable engine, and is nil in memory.
+	Disk *DiskStats
 }
 
 // Queue reads one session's, or one shared subscription's, stored messages. It belongs to its opener, is used by one

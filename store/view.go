@@ -128,6 +128,9 @@ func (e *engine) Stats() Stats {
 	defer e.state.RUnlock()
 	s := e.machine.stats
 	s.Commits = e.commits.Load()
+	if e.disk != nil {
+		s.Disk = e.disk.stats()
+	}
 	e.admission.stats(&s)
 	return s
 }

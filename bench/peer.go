@@ -60,6 +60,12 @@ var peers = []peer{
 
 	// For the durable scenarios.
 	{
+		name: "embed-sync", dir: ".", pkg: "./internal/embed",
+		settings: "as embed, with its store in a directory and durability sync",
+		version:  revision,
+		args:     embedSyncArgs,
+	},
+	{
 		name: "noctule-interval", dir: "..", pkg: "./cmd/noctule",
 		settings: "as noctule, and durability interval: PUBACK when the system has it, fdatasync within 100 ms",
 		version:  revision,
@@ -191,4 +197,10 @@ func embedArgs(l launch) ([]string, error) {
 		args = append(args, "-cpuprofile", base+".cpu.prof", "-memprofile", base+".mem.prof")
 	}
 	return args, nil
+}
+
+// embedSyncArgs adds a directory for the store.
+func embedSyncArgs(l launch) ([]string, error) {
+	args, err := embedArgs(l)
+	return append(args, "-data", filepath.Join(l.dir, "data")), err
 }

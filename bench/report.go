@@ -47,7 +47,7 @@ func (r *report) fill(ctx context.Context, o options, dir string) error {
 		for round := range o.rounds {
 			for k := range brokers {
 				p := brokers[(round+k)%len(brokers)]
-				l := launch{dir: dir, ws: s.plan.WebSocket, profile: o.profile, name: fmt.Sprintf("%s-%d", s.name, round), syncs: o.syncs && s.steps != nil}
+				l := launch{dir: dir, ws: s.plan.WebSocket, profile: o.profile, name: fmt.Sprintf("%s-%s-%d", s.name, p.name, round), syncs: o.syncs && s.steps != nil}
 				one, err := s.measure(ctx, p, l, &o)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)

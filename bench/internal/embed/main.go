@@ -1,8 +1,8 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command embed serves MQTT with Noctule's broker and nothing around it: a store in memory, the standard transport, no admin
-// interface. It is what profiles are taken from: -cpuprofile and -memprofile write them at the end.
+// Command embed serves MQTT with Noctule's broker and nothing around it: a store in memory, or in a directory with -data, the
+// standard transport, no admin interface. It is what profiles are taken from: -cpuprofile and -memprofile write them at the end.
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/store"
 	"github.com/noctule/noctule/transport/std"
 )
 
@@ -24,15 +25,16 @@ func main() {
 	addr := flag.String("listen", "127.0.0.1:1883", "`address` to listen on")
 	cpu := flag.String("cpuprofile", "", "`file` for a processor profile")
 	mem := flag.String("memprofile", "", "`file` for a heap profile, taken before the clients are sent away")
+	data := flag.String("data", "", "`directory` of the store; in memory if empty")
 	flag.Parse()
-	if err := run(*addr, *cpu, *mem); err != nil {
+	if err := run(*addr, *data, *cpu, *mem); err != nil {
 		fmt.Fprintln(os.Stderr, "embed:", err)
 		os.Exit(1)
 	}
 }
 
 // run serves until it is told to end, and profiles.
-func run(addr, cpu, mem string) error {
+func run(addr, data, cpu, mem string) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	if cpu != "" {
@@ -46,16 +48,23 @@ func run(addr, cpu, mem string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	return serve(ctx, addr, mem)
+	return serve(ctx, addr, data, mem)
 }
 
 // serve runs the broker until ctx ends.
-func serve(ctx context.Context, addr, mem string) error {
+func serve(ctx context.Context, addr, data, mem string) error {
+	var kept store.Store
+	if data != "" {
+		var err error
+		if kept, err = store.Open(data, store.Options{Limits: broker.DefaultStoreLimits()}); err != nil {
+			return err
+		}
+	}
 	l, err := std.Listen(ctx, "tcp", addr, std.ListenOptions{})
 	if err != nil {
 		return err
 	}
-	b, err := broker.New(broker.Options{})
+	b, err := broker.New(broker.Options{Store: kept})
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func TestPowerCuts(t *testing.T) {
 	for _, synced := range []bool{true, false} {
 		t.Run(fmt.Sprintf("sync=%v", synced), func(t *testing.T) {
 			lost, torn := 0, 0
-			for seed := range uint64(400) {
+			for seed := range uint64(300) {
 				t.Run(fmt.Sprint(seed), func(t *testing.T) {
 					f := &life{t: t, r: rand.New(rand.NewPCG(seed, 1)), sync: synced, fs: vfs.NewCrashableMem()}
 					f.o.SegmentBytes = 2000 + f.r.Int64N(60000)
@@ -236,6 +236,17 @@ func TestPowerCutDuringRepair(t *testing.T) {
 			if steps < 4 {
 				t.Fatalf("repair took %d steps", steps)
 			}
+			// What is written after a repair is as safe as ever.
+			fs := d.crashable(t)
+			o.FS, o.SegmentBytes = fs, 1<<20 // no new segment, with which names would be synced
+			l, rec, _ := open(t, o, 0)
+			more := entries(rec.Last, 3, 50)
+			write(t, l, more...)
+			sync(t, l)
+			o.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+			_, rec, got := open(t, o, 0)
+			wantEntries(t, got, append(want, more...))
+			wantClean(t, rec)
 		})
 	}
 }

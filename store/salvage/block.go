@@ -180,7 +180,7 @@ func (b *blocks) read(h block.Handle, ahead bool, prepare func(*block.Metadata, 
 // raw reads a block with its trailer (how it is compressed, checksum) and checks it. It is good until the next call.
 func (b *blocks) raw(h block.Handle, ahead bool) ([]byte, error) {
 	n := int64(h.Length) + block.TrailerLen
-	if h.Offset > uint64(b.size) || n > b.size-int64(h.Offset) {
+	if h.Offset > uint64(b.size) || h.Length > uint64(b.size) || n > b.size-int64(h.Offset) {
 		return nil, errors.New("is not inside of the file")
 	}
 	raw, err := b.bytes(int64(h.Offset), n, ahead)

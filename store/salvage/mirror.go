@@ -14,7 +14,7 @@ import (
 // small and written rarely, but without it all of a folder is lost, see the package comment.
 //
 // The copy is written when the MANIFEST has been synced, and synced itself before the Sync returns: it never holds what
-// the MANIFEST did not, and lags by one record at most, after a power cut. It is removed with it.
+// the MANIFEST did not, and lags by one record at most, after a power cut. Copies of what has been removed go when the next one is made.
 func Mirror(fs vfs.FS) vfs.FS { return mirror{fs} }
 
 type mirror struct{ vfs.FS }
@@ -43,7 +43,7 @@ func (m mirror) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 	return nil, err
 }
 
-// sweep removes copies whose MANIFEST is gone: those of a removal that was cut short.
+// sweep removes copies whose MANIFEST is gone.
 func (m mirror) sweep(dir string) error {
 	names, err := m.List(dir)
 	if err != nil {
@@ -58,17 +58,6 @@ func (m mirror) sweep(dir string) error {
 		}
 	}
 	return nil
-}
-
-// Remove removes a file, and its copy if it is a MANIFEST.
-func (m mirror) Remove(name string) error {
-	if err := m.FS.Remove(name); err != nil || !m.isManifest(name) {
-		return err
-	}
-	if _, err := m.FS.Stat(name + copySuffix); err != nil {
-		return nil // it was written before there were copies, or its copy was lost
-	}
-	return m.FS.Remove(name + copySuffix)
 }
 
 // mirrored is a MANIFEST with its copy.

@@ -31,7 +31,7 @@
 //
 // # What a flipped bit costs
 //
-// Measured with 100 MiB of rows of 267 bytes (41 MB in tables, a third of them in level 0):
+// Measured with 100 MiB of rows of 267 bytes (41 MB in 15 tables):
 //
 //	data block (99.7 % of the bytes)         20 to 180 rows: its range of keys, some kilobytes
 //	lower index block (0.3 %)                about 1 200 rows in a table of a lower level; up to 2.5 % of all in one of level 0

@@ -8,12 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/noctule/noctule/broker/journal"
-	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/store"
 )
@@ -32,6 +29,9 @@ const mostEarly = 10_000
 
 // Notice is for store.Options.Notice.
 func (w *StoreWatch) Notice(n store.Notice) { w.pass(func(b *Broker) { b.noticed(n) }) }
+
+// Dropped is for store.Options.OnDrop.
+func (w *StoreWatch) Dropped(d store.Dropped) { w.pass(func(b *Broker) { b.storeDropped(&d) }) }
 
 func (w *StoreWatch) pass(f func(*Broker)) {
 	w.mu.Lock()
@@ -158,9 +158,6 @@ func (b *Broker) Alarms() []Alarm {
 	return slices.Clone(b.alarms.all)
 }
 
-// Drops is the journal of dropped messages of QoS 1 and 2.
-func (b *Broker) Drops() *journal.Journal { return b.drops }
-
 // ErrDiskFailed is what Failed tells. Nothing that must be kept is acknowledged from then on; what was acknowledged before is on disk.
 var ErrDiskFailed = errors.New("the disk failed")
 
@@ -203,37 +200,4 @@ func (b *Broker) storeError(err error) (worthLogging bool) {
 // diskFull says whether there is no room now, as the store's notices have it.
 func (b *Broker) diskFull() bool {
 	return b.notices[store.DiskFull].Load() > b.notices[store.Room].Load()
-}
-
-func refText(ref store.Ref) string {
-	if ref == (store.Ref{}) {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d", ref.Group, ref.Position)
-}
-
-// dropOf counts a message that one receiver does not get, and enters it in the journal unless its QoS is 0. filter is that of the shared
-// subscription that had it, ref where it is stored; both may be missing.
-func (sh *shard) dropOf(clientID, filter string, ref store.Ref, m *mqtt.Message, cause plugin.Cause) {
-	sh.tally.dropped[cause].Add(1)
-	if m == nil {
-		return
-	}
-	kind := messageDropped
-	if cause == plugin.MessageExpired {
-		kind = messageExpired
-	}
-	sh.b.events.message(sh, kind, clientID, m, cause)
-	if m.QoS == 0 {
-		return
-	}
-	sh.b.drops.Note(cause.String(), func() journal.Drop {
-		return journal.Drop{Client: clientID, Topic: strings.Clone(m.Topic), Filter: filter, Ref: refText(ref), QoS: byte(m.QoS),
-			Size: int64(m.Size()), Publisher: strings.Clone(m.ClientID)}
-	})
-}
-
-// drop is dropOf for a message that is in no queue.
-func (sh *shard) drop(clientID string, m *mqtt.Message, cause plugin.Cause) {
-	sh.dropOf(clientID, "", store.Ref{}, m, cause)
 }

@@ -6,6 +6,8 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/noctule/noctule/store/wal"
 )
 
 // describe names a command for people who want to know what was lost.
@@ -74,4 +76,16 @@ func describeKey(key []byte) string {
 		return fmt.Sprintf("%s %d of session %d", name, binary.BigEndian.Uint16(rest), n)
 	}
 	return fmt.Sprintf("%s %d", name, n)
+}
+
+// logDamageText says what was wrong with the log, in one line.
+func logDamageText(d *wal.Damage) string {
+	text := fmt.Sprintf("%s: %d bytes at %d", d.Why, d.Length, d.Offset)
+	if d.First != 0 {
+		text += fmt.Sprintf(", positions %d to %d", d.First, d.Last)
+	}
+	if c, err := decodeRecord(d.Record); err == nil {
+		text += "; it seems to have been " + describe(c)
+	}
+	return text
 }

@@ -113,6 +113,7 @@ func allRows() (from, to []byte) { return nil, []byte{0xFF, 0xFF, 0xFF} }
 
 const prefixLen = 3 // of a key: group and kind
 
+func keyGroup(key []byte) uint16   { return binary.BigEndian.Uint16(key) }
 func keyNumber(key []byte) uint64  { return binary.BigEndian.Uint64(key[prefixLen:]) }
 func keyNumber2(key []byte) uint64 { return binary.BigEndian.Uint64(key[prefixLen+8:]) }
 func keyID(key []byte) uint16      { return binary.BigEndian.Uint16(key[prefixLen+8:]) }

@@ -203,8 +203,8 @@ func TestWills(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := testLedger()
-			l.addWill(5 * time.Second)
-			l.willKnown(0, "c")
+			l.addWill("c", 5*time.Second)
+			l.willKnown(0)
 			test.play(l)
 			l.judgeWills(s(60))
 			violated(t, l, test.want...)
@@ -214,9 +214,10 @@ func TestWills(t *testing.T) {
 
 func TestWillWithoutConnack(t *testing.T) {
 	l := testLedger()
-	l.addWill(time.Second)
-	l.willCut(0, s(1))
+	l.addWill("c", time.Second)
 	l.judgeWills(s(60))
+	violated(t, l)
+	l.willArrived(delivery{payload: payload(testRun, token{kind: kindWill, seq: 1}, 0)}) // the broker knew of it
 	violated(t, l)
 	l.willArrived(delivery{payload: payload(testRun, token{kind: kindWill, number: 1, seq: 1}, 0)})
 	violated(t, l, NoPhantom)
@@ -224,8 +225,8 @@ func TestWillWithoutConnack(t *testing.T) {
 
 func TestWillsPending(t *testing.T) {
 	l := testLedger()
-	l.addWill(5 * time.Second)
-	l.willKnown(0, "c")
+	l.addWill("c", 5*time.Second)
+	l.willKnown(0)
 	if _, pending := l.willsPending(s(3)); pending {
 		t.Error("a will is pending while its client is connected")
 	}

@@ -135,8 +135,8 @@ func (t *testator) scatter(ctx context.Context) {
 func (t *testator) bequeath(ctx context.Context) (heir, *conn) {
 	delay := willDelays[t.rng.IntN(len(willDelays))]
 	h := heir{client: t.client}
-	h.number = t.ledger.addWill(time.Duration(delay) * time.Second)
-	h.id, h.expiry, h.holds = fmt.Sprintf("%s-%d", t.id, h.number), willExpiry, gone
+	h.number, h.id = t.ledger.addWill(t.id, time.Duration(delay)*time.Second)
+	h.expiry, h.holds = willExpiry, gone
 	n, _, err := h.connect(ctx, false, &mqtt.Will{
 		Topic: []byte(t.topic), QoS: 2, Payload: payload(t.runID, token{kind: kindWill, number: h.number, seq: 1}, 0),
 		Properties: mqtt.AppendPropUint32(nil, mqtt.PropWillDelayInterval, delay),
@@ -144,6 +144,6 @@ func (t *testator) bequeath(ctx context.Context) (heir, *conn) {
 	if err != nil {
 		return h, nil
 	}
-	t.ledger.willKnown(h.number, h.id)
+	t.ledger.willKnown(h.number)
 	return h, n
 }

@@ -20,19 +20,20 @@ type will struct {
 	first   time.Duration
 }
 
-// addWill makes a will before its CONNECT is sent and gives its number.
-func (l *ledger) addWill(delay time.Duration) uint16 {
+// addWill makes a will before its CONNECT is sent and gives its number, and the client identifier, which ends in it.
+func (l *ledger) addWill(prefix string, delay time.Duration) (n uint16, client string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wills = append(l.wills, &will{delay: delay})
-	return uint16(len(l.wills) - 1)
+	client = fmt.Sprintf("%s-%d", prefix, len(l.wills))
+	l.wills = append(l.wills, &will{client: client, delay: delay})
+	return uint16(len(l.wills) - 1), client
 }
 
-// willKnown notes the CONNACK.
-func (l *ledger) willKnown(n uint16, client string) {
+// willKnown notes the CONNACK. Without it the broker may know of the will or not.
+func (l *ledger) willKnown(n uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wills[n].known, l.wills[n].client = true, client
+	l.wills[n].known = true
 }
 
 // willCut notes the end of the connection, just before it is brought about; the first one counts.
@@ -62,7 +63,7 @@ func (l *ledger) willArrived(d delivery) {
 	if !ok {
 		return
 	}
-	v := Violation{Client: d.client, Topic: d.topic, Sequence: t.seq}
+	v := Violation{Client: d.client, Topic: d.topic}
 	if int(t.number) >= len(l.wills) {
 		v.What = "there was no such will"
 		l.violate(NoPhantom, d.at, v)
@@ -77,6 +78,7 @@ func (l *ledger) willArrived(d delivery) {
 	}
 	w.first = d.at
 	switch {
+	case !w.known:
 	case w.cut == 0:
 		v.What = "the will came while the client was connected"
 		l.violate(WillKept, d.at, v)
@@ -110,8 +112,8 @@ func (l *ledger) willsPending(ready time.Duration) (until time.Duration, pending
 func (l *ledger) judgeWills(at time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, w := range l.wills {
-		v := Violation{Client: w.client, Sequence: uint64(i) + 1}
+	for _, w := range l.wills {
+		v := Violation{Client: w.client}
 		switch {
 		case w.withdrawn(l.tolerance):
 			l.check(WillWithdrawn, 1)

@@ -65,6 +65,7 @@ func TestAlarms(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	watch.Notice(store.Notice{Kind: store.DiskFull, Text: "no space <left>"})
+	watch.Notice(store.Notice{Kind: store.DiskFull, Text: "no space <left>"}) // said twice, ended once
 	watch.Notice(store.Notice{Kind: store.TornTail, Text: "log/1"})
 	watch.Notice(store.Notice{Kind: store.Damaged, Text: "state/1"})
 	var p Page[broker.Alarm]

@@ -6,6 +6,7 @@ package admin
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -78,6 +79,20 @@ var (
 	tornTails  = desc("store_torn_tails_total", "Ends of the log that a power cut had torn off, cut at the start.")
 	fullTimes  = desc("store_disk_full_total", "Times that the disk was full.")
 	slowTimes  = desc("store_disk_slow_total", "Times that the disk was slow.")
+
+	storeDrops     = desc("store_drops_total", "Messages that readers of stored queues did not get, by cause.", "cause")
+	storeHeld      = desc("store_held_messages", "Messages that wait for room in a queue, with store.queue_policy block.")
+	storeHeldBytes = desc("store_held_bytes", "Their bytes.")
+
+	commitSeconds     = desc("store_commit_seconds", "Time of commits to the log, write and fdatasync.")
+	logRecords        = desc("store_log_records_total", "Commands written to the log; by store_commit_seconds_count, the size of a commit.")
+	logWritten        = desc("store_log_written_bytes_total", "Bytes written to the log.")
+	logBytes          = desc("store_log_bytes", "Bytes of the log on disk.")
+	logSyncs          = desc("store_log_syncs_total", "Calls of fdatasync.")
+	stateBytes        = desc("store_state_bytes", "Bytes of the state on disk.")
+	bufferBytes       = desc("store_buffer_bytes", "Changes in memory that are in the log, and not yet in the state; about.")
+	checkpoints       = desc("store_checkpoints_total", "Times that changes were written to the state.")
+	checkpointSeconds = desc("store_checkpoint_seconds_total", "Time that this took.")
 
 	loopIterations = desc("loop_iterations_total", "Iterations of a loop.", "loop")
 	loopTasks      = desc("loop_tasks_total", "Tasks run by a loop, timers included.", "loop")
@@ -165,9 +180,13 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 
 func collectNotices(out chan<- prometheus.Metric, s *broker.Stats) {
 	n := &s.Notices
-	gauge(out, diskFull, float64(min(1, max(0, n[store.DiskFull]-n[store.Room]))))
-	gauge(out, diskSlow, float64(min(1, max(0, n[store.SlowDisk]-n[store.SlowDiskEnd]))))
-	gauge(out, diskFailed, float64(min(1, n[store.DiskFailed])))
+	for d, on := range map[*prometheus.Desc]bool{diskFull: s.DiskFull, diskSlow: s.DiskSlow, diskFailed: s.DiskFailed} {
+		v := 0.0
+		if on {
+			v = 1
+		}
+		gauge(out, d, v)
+	}
 	counter(out, damaged, n[store.Damaged])
 	counter(out, tornTails, n[store.TornTail])
 	counter(out, fullTimes, n[store.DiskFull])
@@ -203,9 +222,38 @@ func collectStore(out chan<- prometheus.Metric, st store.Store) {
 	counter(out, storeDropped, s.Dropped)
 	counter(out, storeExpired, s.Expired)
 	counter(out, storeCommits, s.Commits)
+	for cause, n := range s.Drops {
+		counter(out, storeDrops, n, strings.ReplaceAll(store.DropCause(cause).String(), "-", "_"))
+	}
+	gauge(out, storeHeld, float64(s.Held))
+	gauge(out, storeHeldBytes, float64(s.HeldBytes))
+	disk := s.Disk
+	if disk == nil { // in memory
+		disk = new(store.DiskStats)
+	}
+	collectDisk(out, disk)
 	commands, bytes := st.Pending()
 	gauge(out, storePending, float64(commands))
 	gauge(out, storePendBytes, float64(bytes))
+}
+
+func collectDisk(out chan<- prometheus.Metric, s *store.DiskStats) {
+	buckets, n := map[float64]uint64{}, uint64(0)
+	for i, commits := range s.Commits {
+		n += uint64(commits)
+		if i < len(s.Commits)-1 { // the last one has no bound
+			buckets[store.CommitBound(i)] = n
+		}
+	}
+	out <- prometheus.MustNewConstHistogram(commitSeconds, n, s.CommitSeconds, buckets)
+	counter(out, logRecords, s.Records)
+	counter(out, logWritten, s.LogWritten)
+	gauge(out, logBytes, float64(s.LogBytes))
+	counter(out, logSyncs, s.Syncs)
+	gauge(out, stateBytes, float64(s.StateBytes))
+	gauge(out, bufferBytes, float64(s.BufferBytes))
+	counter(out, checkpoints, s.Checkpoints)
+	out <- prometheus.MustNewConstMetric(checkpointSeconds, prometheus.CounterValue, s.CheckpointTime.Seconds())
 }
 
 func collectLoops(out chan<- prometheus.Metric, g *loop.Group) {

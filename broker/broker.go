@@ -45,6 +45,8 @@ type Broker struct {
 	alarms alarms
 
 	notices  [store.SlowDiskEnd + 1]atomic.Int64 // of the store, by kind
+	full     atomic.Bool                         // the disk, as the notices have it
+	slow     atomic.Bool                         // likewise
 	failOnce sync.Once
 	failed   chan struct{} // closed when the disk failed
 	failure  error         // why; after failed

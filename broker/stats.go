@@ -77,6 +77,8 @@ type Stats struct {
 	Subscriptions, SharedGroups int64 // of online sessions
 	// Kept are the messages that the store took, by class of durability.
 	Kept [store.InMemory + 1]int64
+	// DiskFull, DiskSlow and DiskFailed say how the disk is now.
+	DiskFull, DiskSlow, DiskFailed bool
 	// Notices of the store, by kind.
 	Notices             [store.SlowDiskEnd + 1]int64
 	Queued, QueuedBytes int64 // messages waiting in memory for online sessions
@@ -86,6 +88,7 @@ type Stats struct {
 func (b *Broker) Stats() Stats {
 	s := Stats{Counts: map[Counter]int64{}, Closed: map[plugin.Cause]int64{}, Refused: map[plugin.Cause]int64{},
 		Dropped: map[plugin.Cause]int64{}, MaxConnected: b.maxConnected.Load()}
+	s.DiskFull, s.DiskSlow, s.DiskFailed = b.full.Load(), b.slow.Load(), b.Failure() != nil
 	for kind := range s.Notices {
 		s.Notices[kind] = b.notices[kind].Load()
 	}

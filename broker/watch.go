@@ -109,6 +109,12 @@ func (b *Broker) noticed(n store.Notice) {
 		return
 	}
 	b.notices[n.Kind].Add(1)
+	switch n.Kind {
+	case store.DiskFull, store.Room:
+		b.full.Store(!k.ends)
+	case store.SlowDisk, store.SlowDiskEnd:
+		b.slow.Store(!k.ends)
+	}
 	args := []any{"detail", n.Text}
 	for _, a := range []struct{ key, value string }{{"file", n.File}, {"kept", n.Kept}, {"do", k.do}} {
 		if a.value != "" {
@@ -198,6 +204,4 @@ func (b *Broker) storeError(err error) (worthLogging bool) {
 }
 
 // diskFull says whether there is no room now, as the store's notices have it.
-func (b *Broker) diskFull() bool {
-	return b.notices[store.DiskFull].Load() > b.notices[store.Room].Load()
-}
+func (b *Broker) diskFull() bool { return b.full.Load() }

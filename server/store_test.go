@@ -40,6 +40,18 @@ func TestWhatIsKeptSurvives(t *testing.T) {
 		if err := r.broker.Retained("#", func(*mqtt.Message) bool { n++; return true }); err != nil || n != round {
 			t.Errorf("got %d retained messages, %v, want %d", n, err, round)
 		}
+		if round == 2 {
+			_, page := get(t, "http://"+r.AdminAddress()+"/metrics")
+			for _, want := range []string{"noctule_store_commit_seconds_count ", "noctule_store_commit_seconds_bucket{le=\"8\"} ", "noctule_store_log_bytes ",
+				"noctule_store_checkpoints_total ", `noctule_store_drops_total{cause="filter_oldest"} 0`} {
+				if !strings.Contains(page, "\n"+want) {
+					t.Errorf("the metrics lack %s", want)
+				}
+			}
+			if strings.Contains(page, "\nnoctule_store_log_bytes 0\n") {
+				t.Error("the log has no bytes")
+			}
+		}
 		m := &mqtt.Message{Topic: fmt.Sprint("r/", round), Payload: []byte("x"), QoS: 1, Retain: true}
 		if err := r.broker.Publish(t.Context(), m); err != nil {
 			t.Error(err)

@@ -4,8 +4,10 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"unsafe"
 
 	"github.com/noctule/noctule/mqtt"
 )
@@ -15,8 +17,9 @@ var errCorrupt = errors.New("store: corrupt record")
 
 // decoder takes apart what the append functions below wrote. After the first fault it gives zeros, and err is set.
 type decoder struct {
-	b   []byte
-	err error
+	b     []byte
+	err   error
+	owned bool // b is the decoder's, and so what is decoded may be parts of it
 }
 
 func (d *decoder) fault() { d.b, d.err = nil, errCorrupt }
@@ -87,7 +90,26 @@ func (d *decoder) bytes() []byte {
 	return b
 }
 
-func (d *decoder) string() string { return string(d.bytes()) }
+// string is a copy, or a part of the input where that is the decoder's own.
+func (d *decoder) string() string {
+	b := d.bytes()
+	if d.owned {
+		return unsafe.String(unsafe.SliceData(b), len(b)) // nobody writes to it
+	}
+	return string(b)
+}
+
+// part is bytes to keep: a copy, or a part of the input where that is the decoder's own. Empty is nil.
+func (d *decoder) part() []byte {
+	b := d.bytes()
+	if len(b) == 0 {
+		return nil
+	}
+	if d.owned {
+		return b[:len(b):len(b)]
+	}
+	return bytes.Clone(b)
+}
 
 // count reads a number of elements that take at least one byte each, so that a corrupt one cannot ask for more memory
 // than the input has bytes.

@@ -76,3 +76,76 @@ func BenchmarkDisk(b *testing.B) {
 		})
 	}
 }
+
+// fillQueue makes a session for which n messages of 100 bytes wait, and closes the store.
+func fillQueue(b *testing.B, dir string, n, sessions int) {
+	s, err := Open(dir, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range sessions {
+		s.ProposeClaim(&Claim{ClientID: fmt.Sprint("client-", i), Expiry: Never, Now: 1e9, Done: func(c *Claim) {
+			go s.ProposeSubscribe(&Subscribe{Owner: c.Owner, Subscriptions: []Subscription{{Filter: fmt.Sprint("own/", i), QoS: 1}}})
+		}})
+	}
+	subscribe(b, s, claim(b, s, "c").Owner, "devices/+/temperature")
+	for i := range n {
+		for pending, _ := s.Pending(); pending > 10000; pending, _ = s.Pending() {
+			time.Sleep(time.Millisecond)
+		}
+		m := &mqtt.Message{Topic: fmt.Sprint("devices/", i%100, "/temperature"), Payload: make([]byte, 100), QoS: 1, ClientID: "publisher"}
+		s.ProposePublish(&Publish{Message: m})
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// One op opens a store with 100 000 sessions and 1 000 000 waiting messages.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	fillQueue(b, dir, 1_000_000, 100_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := Open(dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+// One op reads and acknowledges one of the messages that wait for a session.
+func BenchmarkDrain(b *testing.B) {
+	dir := b.TempDir()
+	fillQueue(b, dir, b.N, 0)
+	s, err := Open(dir, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	o := claim(b, s, "c").Owner
+	q, after := s.OpenQueue(o), make([]Position, s.Groups())
+	var got []Delivery
+	b.ReportAllocs()
+	b.ResetTimer()
+	start := cpu(b)
+	for n := 0; n < b.N; {
+		var err error
+		if got, _, err = q.Read(after, 128, 256<<10, 2e9, got[:0]); err != nil || len(got) == 0 {
+			b.Fatal(n, err)
+		}
+		a := &Ack{Owner: o}
+		for i := range got {
+			a.Refs = append(a.Refs, got[i].Ref)
+		}
+		s.ProposeAck(a)
+		n += len(got)
+	}
+	wait(s.(*engine))
+	b.ReportMetric(float64(cpu(b)-start)/float64(b.N), "cpu-ns/op")
+}

@@ -64,7 +64,8 @@ type machine struct {
 	full    []*session // that skip the message being published
 	mark    uint64     // of the last message looked at
 
-	drops drops
+	drops      drops
+	unreadable []unreadable // found by commands: the engine proposes to give them up
 }
 
 func newMachine(rows rows, bodies bodies, limits Limits, groups int) *machine {
@@ -205,6 +206,14 @@ type bodies interface {
 	// Get returns a message that was put and not freed. It may be called beside other Gets.
 	Get(Ref) (*mqtt.Message, error)
 	Free(Ref)
+	// Reader is for one reader of many messages, which are cheapest in order of position. It is closed before the next change.
+	Reader() bodyReader
+}
+
+// bodyReader reads messages one after another.
+type bodyReader interface {
+	Get(Ref) (*mqtt.Message, error)
+	Close()
 }
 
 // memoryBodies is bodies in memory.
@@ -212,6 +221,8 @@ type memoryBodies map[Ref]*mqtt.Message
 
 func (b memoryBodies) Put(ref Ref, m *mqtt.Message) { b[ref] = m }
 func (b memoryBodies) Free(ref Ref)                 { delete(b, ref) }
+func (b memoryBodies) Reader() bodyReader           { return b }
+func (b memoryBodies) Close()                       {}
 
 func (b memoryBodies) Get(ref Ref) (*mqtt.Message, error) {
 	if m, ok := b[ref]; ok {

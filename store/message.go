@@ -3,11 +3,7 @@
 
 package store
 
-import (
-	"slices"
-
-	"github.com/noctule/noctule/mqtt"
-)
+import "github.com/noctule/noctule/mqtt"
 
 // messageSize is what a message counts for in limits and statistics: topic, payload and properties.
 func messageSize(m *mqtt.Message) int64 { return int64(m.Size()) }
@@ -38,8 +34,8 @@ func (d *decoder) message() *mqtt.Message {
 		ClientID:   d.string(),
 		Username:   d.string(),
 		Topic:      d.string(),
-		Properties: slices.Clone(mqtt.Properties(d.bytes())),
-		Payload:    slices.Clone(d.bytes()),
+		Properties: mqtt.Properties(d.part()),
+		Payload:    d.part(),
 	}
 	if d.err != nil {
 		return nil

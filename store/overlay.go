@@ -182,26 +182,36 @@ func (o *overlay) Put(ref Ref, m *mqtt.Message) {
 
 // messageAt returns a message that was put and not freed.
 func (o *overlay) messageAt(ref Ref) (*mqtt.Message, error) {
-	if ref.Position.volatile() {
-		if m, ok := o.active.volatile[ref]; ok {
-			return m, nil
-		}
-		return nil, errCorrupt
-	}
-	if m := o.active.body(ref.Position); m != nil {
+	if m, ok := o.inMemory(ref); ok {
 		return m, nil
-	}
-	if o.frozen != nil {
-		if m := o.frozen.body(ref.Position); m != nil {
-			return m, nil
-		}
 	}
 	var k keys
 	v, err := o.fromDB(k.number(ref.Group, kindBody, uint64(ref.Position)))
 	if err != nil {
-		return nil, fmt.Errorf("store: message %d of group %d: %w", ref.Position, ref.Group, err)
+		return nil, bodyError(ref, err)
 	}
 	return decodeBody(v)
+}
+
+func bodyError(ref Ref, err error) error {
+	return fmt.Errorf("store: message %d of group %d: %w", ref.Position, ref.Group, err)
+}
+
+// inMemory finds a message that is in a layer, or can be nowhere else.
+func (o *overlay) inMemory(ref Ref) (*mqtt.Message, bool) {
+	if ref.Position.volatile() {
+		m, ok := o.active.volatile[ref]
+		return m, ok
+	}
+	if m := o.active.body(ref.Position); m != nil {
+		return m, true
+	}
+	if o.frozen != nil {
+		if m := o.frozen.body(ref.Position); m != nil {
+			return m, true
+		}
+	}
+	return nil, false
 }
 
 func (l *layer) body(at Position) *mqtt.Message {
@@ -212,6 +222,14 @@ func (l *layer) body(at Position) *mqtt.Message {
 		return l.bodies[i]
 	}
 	return nil
+}
+
+// span is how many positions there are from the first body to one that is written now.
+func (l *layer) span(at Position) Position {
+	if len(l.bodies) == 0 {
+		return 0
+	}
+	return at - l.first
 }
 
 // Free lets a message go.
@@ -304,8 +322,10 @@ func appendBody(dst []byte, m *mqtt.Message) []byte {
 	return appendMessage(append(dst, rowVersion), m)
 }
 
+// decodeBody decodes what appendBody made. The message has bytes of its own, all in one piece.
 func decodeBody(v []byte) (*mqtt.Message, error) {
-	d := rowDecoder(v)
+	d := rowDecoder(bytes.Clone(v))
+	d.owned = true
 	m := d.message()
 	if err := d.end(); err != nil || m == nil {
 		return nil, errCorrupt
@@ -317,3 +337,65 @@ func decodeBody(v []byte) (*mqtt.Message, error) {
 type overlaid struct{ *overlay }
 
 func (b overlaid) Get(ref Ref) (*mqtt.Message, error) { return b.messageAt(ref) }
+
+func (b overlaid) Reader() bodyReader { return &bodiesInOrder{o: b.overlay} }
+
+// bodiesInOrder reads messages of an overlay with an iterator for each group, since the next one wanted is mostly the next
+// one there is.
+type bodiesInOrder struct {
+	o     *overlay
+	iters []*pebble.Iterator // by group; nil where none was needed
+	keys  keys
+}
+
+// Get returns a message.
+func (b *bodiesInOrder) Get(ref Ref) (*mqtt.Message, error) {
+	if m, ok := b.o.inMemory(ref); ok {
+		return m, nil
+	}
+	it, err := b.iterator(ref.Group)
+	if err != nil {
+		return nil, err
+	}
+	key := b.keys.number(ref.Group, kindBody, uint64(ref.Position))
+	if !it.Valid() || !it.Next() || !bytes.Equal(it.Key(), key) {
+		it.SeekGE(key)
+	}
+	if !it.Valid() || !bytes.Equal(it.Key(), key) {
+		if err = it.Error(); err == nil {
+			err = pebble.ErrNotFound
+		}
+		return nil, bodyError(ref, err)
+	}
+	v, err := openRow(key, it.Value())
+	if err != nil {
+		return nil, bodyError(ref, err)
+	}
+	return decodeBody(v)
+}
+
+func (b *bodiesInOrder) iterator(group uint16) (*pebble.Iterator, error) {
+	for len(b.iters) <= int(group) {
+		b.iters = append(b.iters, nil)
+	}
+	if b.iters[group] == nil {
+		var k keys
+		from, to := k.all(group, kindBody)
+		it, err := b.o.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+		if err != nil {
+			return nil, err
+		}
+		b.iters[group] = it
+	}
+	return b.iters[group], nil
+}
+
+// Close lets go of the iterators. What one could not read, Get has told.
+func (b *bodiesInOrder) Close() {
+	for _, it := range b.iters {
+		if it != nil {
+			_ = it.Close()
+		}
+	}
+	b.iters = b.iters[:0]
+}

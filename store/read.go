@@ -173,6 +173,8 @@ func (g *merge) pop() *run {
 // read appends what is owed. taken says which messages are in a window.
 func (g *merge) read(dst []Delivery, taken func(Ref) bool) ([]Delivery, bool, error) {
 	given, more := 0, false
+	bodies := g.m.bodies.Reader()
+	defer bodies.Close()
 	for len(g.runs) > 0 {
 		ref, row := g.take()
 		switch {
@@ -180,7 +182,7 @@ func (g *merge) read(dst []Delivery, taken func(Ref) bool) ([]Delivery, bool, er
 		case row.expiry != 0 && g.now > row.expiry:
 			g.expired = append(g.expired, ref)
 		default:
-			message, err := g.m.bodies.Get(ref)
+			message, err := bodies.Get(ref)
 			if err != nil {
 				return dst, false, err
 			}

@@ -127,7 +127,7 @@ func (s *Subscribe) apply(m *machine) {
 		s.Existed = append(s.Existed, m.subscribe(owner, s.Subscriptions[i]))
 	}
 	if m.limits.sessions() {
-		m.apportion(owner, owner.owed())
+		m.apportion(owner, owner.owed(), 0)
 	}
 }
 

@@ -94,6 +94,7 @@ func newEngine(m *machine, log replog, o Options) *engine {
 		last:        m.applied,
 		admission:   newAdmission(m, o),
 	}
+	m.drops = drops{tell: o.OnDrop, now: o.Now}
 	e.nextDue.Store(m.nextDue())
 	return e
 }

@@ -133,8 +133,17 @@ func (s *sub) reads() bool { return s.f != nil && !s.f.share && !s.draining }
 // taken is what has entered the filter, or is about to.
 func (f *filter) taken() tally { return f.in.plus(f.ahead) }
 
-// apportion divides the room of a session that owes something between its filters, and returns the part of each.
-func (m *machine) apportion(s *session, owed tally) tally {
+// entering is what a message of a size adds to a filter: nothing if the filter is not marked.
+func (m *machine) entering(f *filter, size int64) tally {
+	if size > 0 && f.mark == m.mark {
+		return one(size)
+	}
+	return tally{}
+}
+
+// apportion divides the room of a session that owes something between its filters, and returns the part of each. size is
+// that of a message which is about to enter the filters marked and is part of what is owed, 0 if there is none.
+func (m *machine) apportion(s *session, owed tally, size int64) tally {
 	room := m.limits.slack(m.limits.forSession()).minus(owed)
 	n := int64(0)
 	for _, sub := range s.subs {
@@ -146,10 +155,25 @@ func (m *machine) apportion(s *session, owed tally) tally {
 	part := tally{max(room.messages, 0) / n, max(room.bytes, 0) / n}
 	for _, sub := range s.subs {
 		if sub.reads() {
-			sub.f.due = sub.f.due.least(sub.f.taken().plus(part))
+			sub.f.due = sub.f.due.least(sub.f.taken().plus(m.entering(sub.f, size)).plus(part))
 		}
 	}
 	return part
+}
+
+// look apportions the room of all sessions of a filter, and finds out when the filter is due next. size is as for
+// apportion; sessions that skip the message do not owe it.
+func (m *machine) look(f *filter, size int64) {
+	part := tally{noLimit, noLimit}
+	for _, sub := range f.members {
+		if s := sub.s; size > 0 && s.mark != m.mark {
+			owed, _ := m.with(s, size)
+			part = part.least(m.apportion(s, owed, size))
+		} else {
+			part = part.least(m.apportion(s, s.owed().plus(s.coming()), 0))
+		}
+	}
+	f.due = f.taken().plus(m.entering(f, size)).plus(part)
 }
 
 // makeRoom drops the oldest messages of the filters in m.matched, which have just taken a message, and of their sessions.
@@ -169,15 +193,12 @@ func (m *machine) makeRoom(will bool) {
 		if f.share || !will && !f.in.exceeds(f.due) {
 			continue
 		}
-		part := tally{noLimit, noLimit}
 		for _, sub := range f.members {
-			owed := sub.s.owed()
-			if owed.exceeds(m.limits.slack(m.limits.forSession())) {
-				owed = m.skipOldest(sub.s, owed)
+			if owed := sub.s.owed(); owed.exceeds(m.limits.slack(m.limits.forSession())) {
+				m.skipOldest(sub.s, owed)
 			}
-			part = part.least(m.apportion(sub.s, owed))
 		}
-		f.due = f.in.plus(part)
+		m.look(f, 0)
 	}
 }
 
@@ -192,8 +213,8 @@ func (m *machine) cut(s *session) {
 }
 
 // skipOldest acknowledges for a session the oldest messages that it is owed, but never the newest, until it is within the
-// limit. It returns what is owed then. Those in the session's window are delivered all the same.
-func (m *machine) skipOldest(s *session, owed tally) tally {
+// limit. Those in the session's window are delivered all the same.
+func (m *machine) skipOldest(s *session, owed tally) {
 	limit := m.limits.forSession()
 	g := &m.oldest
 	if len(m.origin) == 0 {
@@ -220,19 +241,10 @@ func (m *machine) skipOldest(s *session, owed tally) tally {
 	}
 	m.ack(s, skipped)
 	m.skipped = skipped[:0]
-	return owed
 }
 
 // here is what is in the filter's queue.
 func (f *filter) here() tally { return tally{int64(f.count), f.bytes} }
-
-// markMatched marks the filters in m.matched, so that a session is known to count a message once for each.
-func (m *machine) markMatched() {
-	m.mark++
-	for _, f := range m.matched {
-		f.mark = m.mark
-	}
-}
 
 // with is what a session owes with a message that enters the filters marked, and what the message adds to it.
 func (m *machine) with(s *session, size int64) (owed, added tally) {
@@ -259,33 +271,49 @@ func (m *machine) turnAway(msg *mqtt.Message, size int64) {
 	if !m.limits.sessions() {
 		return
 	}
-	m.markMatched()
-	for _, f := range m.matched {
-		if !f.share && f.in.plus(one(size)).exceeds(f.due) {
-			m.findFull(f, msg, size)
-		}
+	due := m.dueFilters(size)
+	for _, f := range due {
+		m.findFull(f, msg, size)
 	}
 	if len(m.full) > 0 {
 		m.matched = slices.DeleteFunc(m.matched, func(f *filter) bool {
-			return !f.share && !slices.ContainsFunc(f.members, func(sub *sub) bool { return sub.s.mark != m.mark })
+			if f.share || slices.ContainsFunc(f.members, func(sub *sub) bool { return sub.s.mark != m.mark }) {
+				return false
+			}
+			f.mark = 0
+			return true
 		})
+	}
+	for _, f := range due {
+		m.look(f, size)
 	}
 }
 
-// findFull looks at the sessions of a filter that a message is about to enter, and adds those to m.full that have no room.
+// dueFilters marks the filters in m.matched, and returns those whose sessions are to be looked at before a message enters.
+func (m *machine) dueFilters(size int64) (due []*filter) {
+	m.mark++
+	for _, f := range m.matched {
+		f.mark = m.mark
+		if !f.share && f.taken().plus(one(size)).exceeds(f.due) {
+			due = append(due, f)
+		}
+	}
+	return due
+}
+
+// findFull adds those sessions of a filter to m.full that have no room for a message.
 func (m *machine) findFull(f *filter, msg *mqtt.Message, size int64) {
-	part := tally{noLimit, noLimit}
 	for _, sub := range f.members {
 		s := sub.s
-		with, added := m.with(s, size)
-		if s.mark != m.mark && with.exceeds(m.limits.forSession()) {
+		if s.mark == m.mark {
+			continue
+		}
+		if owed, _ := m.with(s, size); owed.exceeds(m.limits.forSession()) {
 			s.mark = m.mark
 			m.full = append(m.full, s)
 			m.drop(Dropped{Cause: SessionNewest, Filter: f.name, ClientID: s.clientID, Readers: 1, Size: size}, msg)
 		}
-		part = part.least(m.apportion(s, with.minus(added)))
 	}
-	f.due = f.taken().plus(part)
 }
 
 // skipNewest acknowledges a message for the sessions that have no room for it.
@@ -320,14 +348,14 @@ func (m *machine) admit(size int64) admissible {
 	if !m.limits.sessions() {
 		return roomNow
 	}
-	m.markMatched()
-	for _, f := range m.matched {
-		if f.share || !f.taken().plus(one(size)).exceeds(f.due) {
-			continue
-		}
+	due := m.dueFilters(size)
+	for _, f := range due {
 		if v := m.admitSessions(f, size); v != roomNow {
 			return v
 		}
+	}
+	for _, f := range due {
+		m.look(f, size)
 	}
 	return roomNow
 }
@@ -335,17 +363,15 @@ func (m *machine) admit(size int64) admissible {
 // admitSessions is admit for the sessions of one filter.
 func (m *machine) admitSessions(f *filter, size int64) admissible {
 	limit := m.limits.forSession()
-	part := tally{noLimit, noLimit}
+	found := roomNow
 	for _, sub := range f.members {
-		with, added := m.with(sub.s, size)
+		owed, added := m.with(sub.s, size)
 		if added.exceeds(limit) {
 			return roomNever
 		}
-		if with.exceeds(limit) {
-			return roomLater
+		if owed.exceeds(limit) {
+			found = roomLater
 		}
-		part = part.least(m.apportion(sub.s, with.minus(added)))
 	}
-	f.due = f.taken().plus(part)
-	return roomNow
+	return found
 }

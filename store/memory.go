@@ -12,7 +12,6 @@ func NewMemory(o Options) Store { return newMemory(o, noLog{}) }
 func newMemory(o Options, log replog) *engine {
 	o = o.withDefaults()
 	m := newMachine(&sortedRows{}, memoryBodies{}, o.Limits, o.Groups)
-	m.drops = drops{tell: o.OnDrop, now: o.Now}
 	e := newEngine(m, log, o)
 	go e.run()
 	return e

@@ -24,18 +24,20 @@ var someLimits = []store.Limits{
 	{MaxSessionMessages: 4},
 	{MaxSessionBytes: 15},
 	{MaxQueueMessages: 5, MaxSessionMessages: 6},
-	{MaxQueueBytes: 30, MaxSessionMessages: 7, MaxSessionBytes: 25},
+	{MaxQueueBytes: 30, MaxSessionMessages: 7, MaxSessionBytes: 15},
 }
 
 func runLimits(t *testing.T, open Open) {
-	for _, limits := range someLimits {
+	for i, limits := range someLimits {
 		for policy := store.DropOldest; policy <= store.Block; policy++ {
 			both := limits.MaxQueueMessages+int(limits.MaxQueueBytes) > 0 && limits.MaxSessionMessages > 0
 			if policy == store.DropNewest && both {
 				continue
 			}
 			limits.Policy = policy
-			rapid.Check(t, func(r *rapid.T) { playLimits(r, t, open, limits) })
+			t.Run(fmt.Sprintf("%d %s", i, policy), func(t *testing.T) {
+				rapid.Check(t, func(r *rapid.T) { playLimits(r, t, open, limits) })
+			})
 		}
 	}
 }
@@ -51,6 +53,7 @@ func playLimits(r *rapid.T, t *testing.T, open Open, limits store.Limits) {
 		p.retry()
 		p.compare()
 		p.d.equal(p.d.s.Stats().Held, len(p.held))
+		p.compareOwed()
 		p.compareDrops()
 	}
 }
@@ -331,6 +334,16 @@ func (p *limitPlayer) retry() {
 	p.held = left
 	for _, h := range p.held {
 		p.d.isHeld(h.done)
+	}
+}
+
+// compareOwed wants what is listed of each session to be exact.
+func (p *limitPlayer) compareOwed() {
+	list, err := p.d.s.Sessions("", 100)
+	p.d.ok(err)
+	for _, info := range list {
+		n, _ := owed(p.m.sessions[info.ClientID])
+		p.d.equal(info.Queued, n)
 	}
 }
 

@@ -55,7 +55,7 @@ const rowOverhead = 64
 var errRow = errors.New("a row's checksum does not match")
 
 func newOverlay(db *pebble.DB, fault func(error)) *overlay {
-	return &overlay{db: db, active: &layer{}, fault: fault}
+	return &overlay{db: db, active: &layer{}, flushed: ^Position(0), fault: fault} // all is in db until somebody knows better
 }
 
 // Get returns the newest value of a row.

@@ -166,6 +166,9 @@ func (h *history) explains(fs *vfs.MemFS, o Options, first, upTo Position) error
 	if e.machine.hash() != m.hash() {
 		return fmt.Errorf("the state at %d is not what the commands make", last)
 	}
+	if got, want := everythingOwed(h.t, e.machine), everythingOwed(h.t, m); got != want {
+		return fmt.Errorf("reads at %d give\n%s\nwant\n%s", last, got, want)
+	}
 	return nil
 }
 

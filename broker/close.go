@@ -112,7 +112,12 @@ func (c *connection) endClean() {
 		}
 	}
 	sh.b.events.session(sh, sessionEnded, c.client.ID, c.cause)
-	if c.willed {
+	switch {
+	case c.willed && sh.draining: // or else the store might be closed before the will is there
+		c.willed = false
+		sh.fireWill(c.client, c.will.Message, 0, c.finish)
+		return
+	case c.willed: // the next connection of the client need not wait for a disk
 		sh.fireWill(c.client, c.will.Message, 0, nil)
 	}
 	c.finish()

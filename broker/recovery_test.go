@@ -4,6 +4,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -142,5 +143,22 @@ func TestTimePassesWhileTheBrokerIsDown(t *testing.T) {
 	}
 	if n := b.Store().Stats().Retained; n != 0 {
 		t.Errorf("got %d retained messages", n)
+	}
+}
+
+// The wills of clean sessions that end with the broker are kept before it ends.
+func TestWillsOfShutdownAreKept(t *testing.T) {
+	dir := t.TempDir()
+	b := durable(t, dir, 0)
+	const clients = 50
+	for i := range clients {
+		w := wire.New(t, b.Dial(), mqtt.V5)
+		name := []byte(fmt.Sprint("will/", i))
+		w.Connect(mqtt.Connect{ClientID: name, CleanStart: true, HasWill: true, Will: mqtt.Will{Topic: name, Payload: []byte("gone"), QoS: 1, Retain: true}})
+	}
+	b.Stop()
+	b = durable(t, dir, 0)
+	if n := b.Store().Stats().Retained; n != clients {
+		t.Errorf("got %d wills, want %d", n, clients)
 	}
 }

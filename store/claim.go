@@ -126,9 +126,6 @@ func (s *Subscribe) apply(m *machine) {
 	for i := range s.Subscriptions {
 		s.Existed = append(s.Existed, m.subscribe(owner, s.Subscriptions[i]))
 	}
-	if m.limits.sessions() {
-		m.apportion(owner, owner.owed(), 0)
-	}
 }
 
 func (u *Unsubscribe) apply(m *machine) {

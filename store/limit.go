@@ -161,6 +161,14 @@ func (m *machine) apportion(s *session, owed tally, size int64) tally {
 	return part
 }
 
+// joined lowers due where a session begins to read a filter that may take messages before it is looked at. A filter that
+// is due as it is takes nothing of the session's room.
+func (m *machine) joined(s *session, f *filter) {
+	if !f.share && m.limits.sessions() && f.due.messages > f.taken().messages {
+		m.apportion(s, s.owed(), 0)
+	}
+}
+
 // look apportions the room of all sessions of a filter, and finds out when the filter is due next. size is as for
 // apportion; sessions that skip the message do not owe it.
 func (m *machine) look(f *filter, size int64) {

@@ -52,8 +52,9 @@ func (s *session) duesMistake(m *machine) error {
 	var sum tally
 	for _, sub := range s.subs {
 		if sub.reads() {
-			left := sub.f.due.minus(sub.f.in)
-			sum = sum.plus(tally{max(left.messages, 0), max(left.bytes, 0)})
+			if left := sub.f.due.minus(sub.f.in); left.messages > 0 && left.bytes > 0 {
+				sum = sum.plus(left)
+			}
 		}
 	}
 	if sum.messages > max(room.messages, 0) || sum.bytes > max(room.bytes, 0) {
@@ -102,5 +103,123 @@ func TestSessionsAreLookedAtRarely(t *testing.T) {
 	}
 	if n := m.byID[claim.Owner.ID].owed().messages; n > 1700 || n < 1600 {
 		t.Fatalf("%d messages wait", n)
+	}
+}
+
+// One op is a message that waits for 1000 sessions with the same filter, none of which has a cursor at first: without a
+// limit, with one that is far away, and with one that all have reached.
+func BenchmarkPublishThousandLimitedSessions(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		limits Limits
+	}{
+		{"none", Limits{}},
+		{"far", Limits{MaxSessionMessages: 1_000_000, MaxSessionBytes: 256 << 20}},
+		{"reached drop-oldest", Limits{MaxSessionMessages: 1000}},
+		{"reached drop-newest", Limits{MaxSessionMessages: 1000, Policy: DropNewest}},
+		{"reached reject", Limits{MaxSessionMessages: 1000, Policy: Reject}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			m, _ := benchMachine(b, 1000, func(int) string { return "devices/#" })
+			m.setLimits(c.limits)
+			p := &Publish{Message: benchMessage()}
+			publish := func() {
+				p.reset()
+				m.matched = m.matched[:0]
+				m.match(p.Message.Topic)
+				if c.limits.Policy == Reject && m.admit(p.size()) != roomNow {
+					return
+				}
+				m.apply(m.applied+1, p)
+			}
+			for range 1100 {
+				publish()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if m.stats.Messages == 10_000 {
+					b.StopTimer()
+					m.purgeAll(m.filters["devices/#"])
+					b.StartTimer()
+				}
+				publish()
+			}
+		})
+	}
+}
+
+func TestPoliciesHaveWords(t *testing.T) {
+	for p := DropOldest; p <= Block; p++ {
+		var q QueuePolicy
+		if err := q.Set(p.String()); err != nil || q != p {
+			t.Errorf("%v became %v: %v", p, q, err)
+		}
+	}
+	var q QueuePolicy
+	if err := q.Set("drop"); err == nil || q != DropOldest {
+		t.Errorf("drop became %v", q)
+	}
+	for c := range DropCause(DropCauses) {
+		if c.String() == "" || c.String() != causes[c] {
+			t.Errorf("cause %d has no word", c)
+		}
+	}
+}
+
+// Reports are bounded; counts are not.
+func TestReportsOfDropsAreBounded(t *testing.T) {
+	m := testMachine(Limits{MaxSessionMessages: 1})
+	var told []Dropped
+	m.drops = drops{tell: func(d Dropped) { told = append(told, d) }, now: func() int64 { return 7 }}
+	for i := range MaxDropReports + 10 {
+		c := &Claim{ClientID: fmt.Sprint(i), Expiry: 60}
+		m.apply(m.applied+1, c)
+		m.apply(m.applied+1, &Subscribe{Owner: c.Owner, Subscriptions: []Subscription{{Filter: "t", QoS: 1}}})
+	}
+	for range 2 {
+		m.apply(m.applied+1, &Publish{Message: &mqtt.Message{Topic: "t", QoS: 1, ClientID: "p"}})
+	}
+	m.drops.pass()
+	if len(told) != MaxDropReports || m.stats.Dropped != MaxDropReports+10 {
+		t.Fatalf("%d told, %d counted", len(told), m.stats.Dropped)
+	}
+	if d := told[0]; d.Time != 7 || d.Topic != "t" || d.Publisher != "p" || d.Size != 1 || d.Cause != SessionOldest {
+		t.Fatalf("%+v", d)
+	}
+	m.drops.pass()
+	if len(told) != MaxDropReports {
+		t.Fatal("told twice")
+	}
+}
+
+// A load in between must not change which messages are dropped.
+func TestLimitsAreTheSameAfterLoad(t *testing.T) {
+	for seed := range uint64(24) {
+		v := newInventor(seed)
+		limits := []Limits{{MaxSessionMessages: 6}, {MaxSessionBytes: 90, Policy: DropNewest},
+			{MaxSessionMessages: 32, MaxQueueMessages: 12}, {MaxSessionMessages: 7, MaxQueueBytes: 70, Policy: DropNewest}}[seed%4]
+		one, two := testMachine(limits), testMachine(limits)
+		for at := Position(1); at <= 1200; at++ {
+			c := v.next()
+			if r, ok := c.(*recovery); ok {
+				r.Limits = limits
+			}
+			d := again(t, c)
+			one.apply(at, c)
+			two.apply(at, d)
+			v.learn(c)
+			if at%23 != 0 {
+				continue
+			}
+			if one.hash() != two.hash() {
+				t.Fatalf("seed %d: state differs after %d commands", seed, at)
+			}
+			if two = newMachine(two.rows, two.bodies, limits, two.groups); two.load() != nil {
+				t.Fatal(two.load())
+			}
+			if err := two.limitMistake(); err != nil {
+				t.Fatalf("seed %d: after %d, loaded: %v", seed, at, err)
+			}
+		}
 	}
 }

@@ -25,6 +25,7 @@ func (m *machine) subscribe(s *session, want Subscription) (existed bool) {
 		sub.f = m.addReader(want.Filter, f.Filter, f.Share != "", s)
 		sub.f.join(s, sub)
 		sub.draining = false
+		m.joined(s, sub.f)
 	case want.QoS == 0 && reads:
 		sub.f.leave(sub)
 		m.drainReader(sub.f, s)

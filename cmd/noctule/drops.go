@@ -223,7 +223,7 @@ func (l *dropLister) list(drops []journal.Drop) (err error) {
 		t := tabwriter.NewWriter(l.w, 0, 8, 2, ' ', 0)
 		l.rows(drops, func(row []string) {
 			for i := range row {
-				row[i] = printable(row[i])
+				row[i] = withoutControls(row[i])
 			}
 			fmt.Fprintln(t, strings.Join(row, "\t"))
 		})
@@ -257,8 +257,8 @@ func (l *dropLister) rows(drops []journal.Drop, row func([]string)) {
 	}
 }
 
-// printable shows text of clients without what would move a terminal's cursor.
-func printable(s string) string {
+// withoutControls shows text of clients without what would move a terminal's cursor.
+func withoutControls(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
 	}

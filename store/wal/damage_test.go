@@ -73,7 +73,7 @@ func (d disk) clone() disk {
 }
 
 func (d disk) segments() []string {
-	return slices.Sorted(maps.Keys(d))
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(d)), func(n string) bool { return n == newestFile })
 }
 
 // covered says whether the loss of a position is reported.

@@ -51,6 +51,7 @@ func (r *recovery) walk() error {
 			break
 		}
 	}
+	r.missed()
 	r.rec.Last = r.last
 	r.rec.Clean = r.rec.Clean && len(r.rec.Damage) == 0
 	return nil

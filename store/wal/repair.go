@@ -11,6 +11,9 @@ import (
 // repair makes on disk true what recovery has found. It can be interrupted anywhere: the next recovery finds the rest. The
 // names of the files are synced with those of the opening.
 func (r *recovery) repair() error {
+	if err := r.lowerNewest(); err != nil {
+		return err
+	}
 	for _, name := range r.making {
 		if err := r.o.FS.Remove(r.path(name)); err != nil {
 			return err
@@ -35,6 +38,20 @@ func (r *recovery) repair() error {
 	}
 	r.files = slices.DeleteFunc(r.files, func(f *found) bool { return f.drop })
 	return nil
+}
+
+// lowerNewest makes sure that what is dropped is not missed.
+func (r *recovery) lowerNewest() error {
+	number := uint64(0)
+	for _, f := range r.files {
+		if !f.drop {
+			number = f.number
+		}
+	}
+	if number == 0 || readNewest(r.o.FS, r.dir) <= number {
+		return nil
+	}
+	return writeNewest(r.o.FS, r.dir, number)
 }
 
 // asideDamaged keeps a copy of a segment that holds damage. One that is good in itself, and follows a lost one, needs none.

@@ -113,6 +113,10 @@ func (l *Log) begin(number uint64) error {
 		l.failed = fmt.Errorf("wal: sync folder: %w", err)
 		return l.failed
 	}
+	if err := writeNewest(l.o.FS, l.dir, number); err != nil {
+		_ = file.Close() // if it stays it is taken over, next time
+		return err
+	}
 	l.file, l.off, l.size, l.dirty = file, segmentHead, max(size, segmentHead), true
 	l.segments = append(l.segments, live{number: number, last: l.last, bytes: segmentHead})
 	return nil

@@ -10,7 +10,7 @@
 // # Format
 //
 // Format 1. All integers are little-endian, all checksums CRC-32C (Castagnoli). A folder holds segments, named by their number in
-// 16 hexadecimal digits (0000000000000001.log), and spares (.spare): emptied segments, to be renamed and written again. Numbers grow;
+// 16 hexadecimal digits (0000000000000001.log), a note of the newest (newest), and spares (.spare): emptied segments, to be renamed and written again. Numbers grow;
 // they need not be dense. A segment is a head and then frames without gaps:
 //
 //		segment  magic "NOCTWAL\0" | crc u32 of what follows | version u32 | log u64 | segment u64 | opening u64

@@ -90,9 +90,12 @@ func DefaultLimits() Limits {
 	}
 }
 
-// DefaultStoreLimits bound the store in memory that a broker makes for itself.
+// DefaultStoreLimits bound the store that a broker makes for itself. A session may be owed as much by all its filters
+// together as by one of them, so that a client which subscribes to many filters and goes away costs no more than one which
+// subscribes to a single busy one.
 func DefaultStoreLimits() store.Limits {
-	return store.Limits{MaxQueueMessages: 1_000_000, MaxQueueBytes: 256 << 20, MaxRetained: 5_000_000,
+	return store.Limits{MaxQueueMessages: 1_000_000, MaxQueueBytes: 256 << 20,
+		MaxSessionMessages: 1_000_000, MaxSessionBytes: 256 << 20, MaxRetained: 5_000_000,
 		MaxRetainedBytes: 4 << 30, MaxSessions: 1_000_000}
 }
 

@@ -96,7 +96,8 @@ type Inflight struct {
 	Ref         Ref      // the stored message; zero for one that is in no queue (a retained message): Message is kept in the row then
 	Share       string   // the whole filter of the shared subscription that Ref was assigned from, "" if none
 	// Message is filled in by Claim for Sent entries. It is given to the store when Ref is zero, and may be given with a
-	// Ref: it is kept then if the stored message is gone from its queue (a limit dropped it, or the session unsubscribed).
+	// Ref: it is kept then if the stored message is gone from its queue (a limit dropped it, or the session unsubscribed);
+	// otherwise the store sets it to nil in the caller's entry before it commits.
 	Message *mqtt.Message
 }
 
@@ -232,7 +233,7 @@ type Publish struct {
 	Context any
 
 	Err       error
-	Ref       Ref // where the message was kept; zero if no queue wanted it
+	Ref       Ref // where the message was kept; zero if no queue wanted it, or had room for it
 	Duplicate bool
 	Matched   bool // a persistent session had a matching subscription with QoS > 0, and the message is not QoS 0
 }
@@ -384,7 +385,7 @@ type Store interface {
 	ProposeTick(*Tick)
 
 	// Barrier calls done when all that was proposed before, in every group, is applied; at once, on the caller's
-	// goroutine, if nothing is pending.
+	// goroutine, if nothing is pending. It does not wait for publishes that are held (Limits.Policy Block).
 	Barrier(done func())
 
 	// Matches says whether a persistent session (or a shared subscription with a persistent member) has a subscription
@@ -400,7 +401,8 @@ type Store interface {
 	NextDue() int64
 
 	// Pending says how many commands, and bytes of messages in them, are proposed and not done: the measure for
-	// back-pressure. Beyond a bound of the engine a Publish gets ErrFull.
+	// back-pressure. Beyond a bound of the engine a Publish gets ErrFull. Publishes that are held are not pending; they have
+	// a bound of the same size of their own.
 	Pending() (commands int, bytes int64)
 
 	// OpenQueue reads a session's queue; OpenShare that of a shared subscription (whole filter).

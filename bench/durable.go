@@ -141,8 +141,8 @@ func (s *stage) fan(ctx context.Context, filter func(i int) string) error {
 	s.addCompared("msg/s", float64(filled.Acked)/filled.Elapsed.Seconds())
 	s.addCompared("PUBACK p50 ms", millis(filled.AckHalf))
 	s.addCompared("PUBACK p99 ms", millis(filled.AckMost))
-	s.addCompared("growth of files B/msg", float64(size-sizeBefore)/n)
-	s.addCompared("written to disk B/msg", float64(written-writtenBefore)/n)
+	s.add("growth of files B/msg", float64(size-sizeBefore)/n)
+	s.add("written to disk B/msg", float64(written-writtenBefore)/n)
 	return nil
 }
 
@@ -215,7 +215,7 @@ func (s *stage) addFilled(ctx context.Context, what string, filled load.Filled, 
 	if err != nil {
 		return err
 	}
-	s.addCompared(what+" files B/msg", float64(size)/n)
+	s.add(what+" files B/msg", float64(size)/n)
 	return nil
 }
 
@@ -273,7 +273,7 @@ func retained(ctx context.Context, s *stage) error {
 	s.add("# lost", float64(all.Lost))
 	s.addCompared("# msg/s", all.Rate())
 	s.addCompared("# CPU us/msg", micros(all.BrokerCPU)/float64(max(all.Received, 1)))
-	s.addCompared("# RSS peak grows MiB", float64(peak-loaded)/(1<<20))
+	s.add("# RSS peak grows MiB", float64(peak-loaded)/(1<<20))
 	for _, narrow := range []struct {
 		filter string
 		count  uint64

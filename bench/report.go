@@ -213,7 +213,7 @@ func (r *report) kept(b *strings.Builder) {
 			for _, p := range brokers {
 				x := figures(r.of(s.name, p), of)
 				row += " " + plainSpan(spreadOf(values(x))) + " |"
-				ratio += " " + number(spreadOf(ratios(ours, x)).Median, "%.2f") + " |"
+				ratio += " " + plain(spreadOf(ratios(ours, x)).Median) + " |"
 			}
 			b.WriteString(row + "\n")
 			if f.Compared {

@@ -4,7 +4,7 @@
 // Package admin is the HTTP server for those who run a broker: health, metrics, profiles and a small status page.
 //
 // It has no login. It listens on loopback unless its owner decided otherwise, answers only to names that cannot be the work of
-// DNS rebinding, and gives profiles and the list of dropped messages to this host only. It reads and changes nothing.
+// DNS rebinding, and gives profiles, what is stored and the list of dropped messages to this host only. It reads and changes nothing.
 //
 // A Server owns its listener and the goroutines of net/http; Close ends them.
 package admin
@@ -94,6 +94,8 @@ func routes(src Source) *http.ServeMux {
 	mux.HandleFunc("GET /{$}", src.status)
 	mux.HandleFunc("GET /api/v1/alarms", src.alarms)
 	mux.HandleFunc("GET /api/v1/drops", localOnly(src.drops))
+	mux.HandleFunc("GET /api/v1/store", localOnly(src.inventory))
+	mux.HandleFunc("GET /api/v1/backup", localOnly(src.backup))
 	mux.HandleFunc("GET /debug/pprof/", localOnly(pprof.Index))
 	mux.HandleFunc("GET /debug/pprof/cmdline", localOnly(pprof.Cmdline))
 	mux.HandleFunc("GET /debug/pprof/profile", localOnly(pprof.Profile))

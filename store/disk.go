@@ -54,6 +54,7 @@ type disk struct {
 	failing   sync.Once
 	broken    atomic.Bool
 	measures  *measures
+	copying   copying
 	lostParts bool // something was damaged: what rows say of each other is not to be trusted
 }
 
@@ -196,6 +197,9 @@ func (d *disk) writeFormat() error {
 
 // checkFormat finds out whether the folder is new, and whether this program can read it.
 func (d *disk) checkFormat() (fresh bool, err error) {
+	if d.exists(restoredDir) {
+		return false, errRestoring
+	}
 	text, err := d.read(formatFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return d.withoutFormat()

@@ -117,6 +117,9 @@ func (f *folder) readAll(name string) ([]byte, error) {
 
 // readFormat finds out what the folder is. Where FORMAT is missing or damaged groups is 0: the state knows, too.
 func (f *folder) readFormat() error {
+	if f.exists(restoredDir) {
+		return errRestoring
+	}
 	text, err := f.readAll(formatFile)
 	if errors.Is(err, os.ErrNotExist) {
 		for _, name := range []string{stateDir, stateNext, logDir} {
@@ -239,26 +242,6 @@ func (f *folder) sound() error {
 	return nil
 }
 
-// size is the bytes of the files in a folder and those below.
-func (f *folder) size(elem ...string) (bytes int64) {
-	path := f.path(elem...)
-	names, err := f.fs.List(path)
-	if err != nil {
-		return 0
-	}
-	for _, name := range names {
-		info, err := f.fs.Stat(f.fs.PathJoin(path, name))
-		switch {
-		case err != nil:
-		case info.IsDir():
-			bytes += f.size(append(elem, name)...)
-		default:
-			bytes += info.Size()
-		}
-	}
-	return bytes
-}
-
 func (f *folder) close() {
 	if f.db != nil {
 		_ = f.db.Close() // it was only read from
@@ -316,4 +299,17 @@ func (f *folder) aside() []Aside {
 		}
 	}
 	return list
+}
+
+// rows calls f for all rows but those of messages.
+func (f *folder) rows(each func(key, value []byte) error) error {
+	var failed error
+	from, to := allRows()
+	err := f.over.scan(from, to, func(key, value []byte) bool {
+		if len(key) < prefixLen || key[2] != kindBody {
+			failed = each(key, value)
+		}
+		return failed == nil
+	})
+	return cmp.Or(err, failed)
 }

@@ -162,6 +162,7 @@ func (d *disk) closeAll() error {
 		note(d.log.Close())
 		d.log = nil
 	}
+	d.copying.close()
 	if d.db != nil {
 		note(d.db.Close())
 		d.db = nil

@@ -25,14 +25,14 @@ func lived(t testing.TB, dir string, seed uint64, buffer int64) {
 		t.Fatal(err)
 	}
 	e := s.(*engine)
-	live(e, seed, 400)
+	exercise(e, seed, 400)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// live has an engine do what an inventor comes upon.
-func live(e *engine, seed uint64, commands int) {
+// exercise has an engine do what an inventor comes upon.
+func exercise(e *engine, seed uint64, commands int) {
 	v := newInventor(seed)
 	for range commands {
 		c := v.next()
@@ -42,8 +42,8 @@ func live(e *engine, seed uint64, commands int) {
 	}
 }
 
-// files are the digests of all files of a folder, with their permissions.
-func files(t testing.TB, dir string) map[string]string {
+// filesOf are the digests of all files of a folder, with their permissions.
+func filesOf(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -85,7 +85,7 @@ func TestVerifyFindsNothingWhereNothingIs(t *testing.T) {
 			fs := vfs.NewCrashableMem()
 			o := Options{Groups: 4, WriteBuffer: buffer, Limits: testLimits(seed)}
 			e := openDisk(t, fs, o)
-			live(e, seed, 300)
+			exercise(e, seed, 300)
 			cut := fs.CrashClone(vfs.CrashCloneCfg{})
 			want := e.machine.contents()
 			if err := e.Close(); err != nil {
@@ -108,12 +108,12 @@ func TestVerifyFindsNothingWhereNothingIs(t *testing.T) {
 func TestVerifyChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	lived(t, dir, 1, 4<<10)
-	before := files(t, dir)
+	before := filesOf(t, dir)
 	r := verify(t, dir, nil)
 	if r.Contents == (Contents{}) || r.Read == 0 || r.Rows == 0 {
 		t.Fatalf("%+v", r)
 	}
-	if after := files(t, dir); !maps.Equal(before, after) {
+	if after := filesOf(t, dir); !maps.Equal(before, after) {
 		t.Fatalf("the folder was\n%v\nand is\n%v", before, after)
 	}
 }
@@ -143,7 +143,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 	lived(t, dir, 3, 64<<10)
 	sound := verify(t, dir, nil)
 	tried, found := 0, 0
-	for path := range files(t, dir) {
+	for path := range filesOf(t, dir) {
 		info, err := os.Stat(path)
 		if err != nil || info.IsDir() || info.Size() == 0 || strings.HasSuffix(path, "BALLAST") || strings.HasSuffix(path, ".spare") {
 			continue
@@ -157,7 +157,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 			if err := os.WriteFile(path, b, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			before := files(t, dir)
+			before := filesOf(t, dir)
 			r, err := Verify(dir, VerifyOptions{})
 			if err == nil && len(r.Findings) == 0 && r.Contents != sound.Contents {
 				t.Errorf("%s at %d: nothing is found, and there is %+v", path, at, r.Contents)
@@ -166,7 +166,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 			if err != nil || len(r.Findings) > 0 {
 				found++
 			}
-			if !maps.Equal(before, files(t, dir)) {
+			if !maps.Equal(before, filesOf(t, dir)) {
 				t.Fatalf("%s at %d: verifying has changed the folder", path, at)
 			}
 			b[at] ^= 4

@@ -25,15 +25,20 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
+			for _, name := range []string{"PORT", "ADMIN"} {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					return err
+				}
+				defer l.Close()
+				_, port, err := net.SplitHostPort(l.Addr().String())
+				if err != nil {
+					return err
+				}
+				e.Setenv(name, port)
 			}
-			defer l.Close()
-			_, port, err := net.SplitHostPort(l.Addr().String())
-			e.Setenv("PORT", port)
 			e.Setenv("HOME", e.WorkDir)
-			return err
+			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"listening": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -166,7 +166,9 @@ func (d *disk) settle(ctx context.Context) error {
 			return d.room.err()
 		case d.writing == nil:
 			d.machine.flush()
-			d.begin()
+			if d.begin(); d.writing == nil && !d.broken.Load() { // the state could only be opened for reading
+				return d.room.err()
+			}
 		}
 		writing := d.writing
 		e.state.Unlock()

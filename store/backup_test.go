@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -399,5 +400,44 @@ func TestPowerCutsDuringRestore(t *testing.T) {
 	}
 	if seen["old"] == 0 || seen["new"] == 0 || seen["refused"] == 0 {
 		t.Fatalf("not all of it was seen: %v", seen)
+	}
+}
+
+// Where the disk is full, or fails, a restore ends with its error, and leaves nothing.
+func TestRestoreToADiskThatFails(t *testing.T) {
+	b := small(t)
+	restore := func(fs *faulty) error {
+		_, err := Restore(bytes.NewReader(b), "data", RestoreOptions{FS: fs})
+		return err
+	}
+	leftNothing := func(fs *faulty, err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Fatalf("got %v, want %v", err, want)
+		}
+		fs.setRoom(-1)
+		fs.setFail(nil)
+		if err := restore(fs); err != nil {
+			t.Fatalf("and again: %v", err)
+		}
+	}
+	failed := 0
+	for room := int64(0); ; room += 300 {
+		fs := newFaulty(vfs.NewMem())
+		fs.setRoom(room)
+		err := restore(fs)
+		if err == nil {
+			break
+		}
+		leftNothing(fs, err, syscall.ENOSPC)
+		failed++
+	}
+	if failed < 5 {
+		t.Fatalf("only %d sizes are too small", failed)
+	}
+	for _, c := range [][2]string{{"sync", ".sst"}, {"create", "MANIFEST"}, {"sync", "MANIFEST"}, {"write", "log/"}, {"rename", "FORMAT"}} {
+		fs := newFaulty(vfs.NewMem())
+		fs.failOn(c[0], c[1], syscall.EIO)
+		leftNothing(fs, restore(fs), syscall.EIO)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/noctule/noctule/store/salvage"
 	"github.com/noctule/noctule/store/wal"
 )
 
@@ -35,7 +34,7 @@ var ErrNotEmpty = errors.New("store: the folder is not empty")
 // RestoreOptions are how a backup is restored. Zero values will do.
 type RestoreOptions struct {
 	Force    bool             // moves what is in the folder aside, in the folder, instead of refusing it
-	Progress func(BackupInfo) // told now and then, on a goroutine of its own, how many rows and bytes were read; nil = nobody is told
+	Progress func(BackupInfo) // told now and then how many rows and bytes were read; nil = nobody is told
 	Now      func() int64     // nil = the clock
 	FS       vfs.FS           // nil = the operating system's
 }
@@ -52,15 +51,16 @@ type RestoreReport struct {
 //
 // The store is made in a folder in the folder, and read again as Verify does, before it takes its place. So a backup that is not whole
 // (ErrBackup), a full disk or a kill leave the folder as it was, but for the very last step: if that is cut short the store
-// refuses to open until the restore is done again, with Force. What it returned without error is synced. After a failed write
-// goroutines of the state may be left, that give up when the process ends.
+// refuses to open until the restore is done again, with Force. When it returns without error
+// all is synced.
 func Restore(r io.Reader, dir string, o RestoreOptions) (RestoreReport, error) {
 	if o.Progress == nil {
 		o.Progress = func(BackupInfo) {}
 	}
 	options := Options{FS: o.FS, Now: o.Now}.withDefaults()
 	d := &disk{fs: private(options.FS), dir: dir, o: options, measures: &measures{}, notice: func(Notice) {}}
-	x := &restoring{disk: d, options: o, broke: make(chan error, 1)}
+	d.room = newRoom(d.fs, d.path(restoringDir), 0, d.notice)
+	x := &restoring{disk: d, options: o}
 	err := x.run(r)
 	if err != nil {
 		x.undo()
@@ -88,21 +88,13 @@ type restoring struct {
 	*disk
 	options RestoreOptions
 	report  RestoreReport
-	broke   chan error // what the state cannot go on with
 	begun   bool
 	made    bool // the folder was not there
 	locked  bool // its LOCK was not there
 }
 
 func (x *restoring) run(r io.Reader) error {
-	built := make(chan error, 1) // the state may stop for ever where a disk fails
-	go func() { built <- x.build(r) }()
-	select {
-	case err := <-built:
-		if err != nil {
-			return err
-		}
-	case err := <-x.broke:
+	if err := x.build(r); err != nil {
 		return err
 	}
 	if err := x.check(); err != nil {
@@ -145,15 +137,27 @@ func (x *restoring) occupants() ([]string, error) {
 }
 
 // build makes a state and an empty log of the rows.
-func (x *restoring) build(r io.Reader) (err error) {
+func (x *restoring) build(r io.Reader) error {
+	err := x.buildState(r)
+	if e := x.closeState(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return x.newLog()
+}
+
+func (x *restoring) buildState(r io.Reader) (err error) {
 	var b *pebble.Batch
 	x.report.Backup, err = readBackup(r, func(info BackupInfo) error {
-		err := x.begin(info)
-		if err == nil {
-			x.report.Backup = info
-			x.db, err = pebble.Open(x.path(restoringDir, stateDir), x.newStateOptions())
+		if err := x.begin(info); err != nil {
+			return err
 		}
-		if err == nil {
+		x.report.Backup = info
+		o := x.stateOptions()
+		o.ErrorIfExists = true
+		if x.db, err = x.openAt(x.fs.PathJoin(restoringDir, stateDir), o); err == nil {
 			b = x.db.NewBatch()
 		}
 		return err
@@ -166,58 +170,23 @@ func (x *restoring) build(r io.Reader) (err error) {
 			return nil
 		}
 		x.options.Progress(x.report.Backup)
-		err := b.Commit(pebble.NoSync)
-		b.Reset()
-		return err
-	})
-	if b != nil {
-		if err == nil {
-			err = b.Commit(pebble.NoSync)
+		if err := b.Commit(pebble.NoSync); err != nil {
+			return err
 		}
-		_ = b.Close()
-	}
-	if x.db == nil {
+		b.Reset()
+		return nil
+	})
+	if b == nil {
 		return err
 	}
 	if err == nil {
-		err = x.db.Flush()
+		err = b.Commit(pebble.NoSync)
 	}
-	if e := x.db.Close(); err == nil {
-		err = e
+	_ = b.Close()
+	if err == nil {
+		err = x.flush(x.db)
 	}
-	if x.db = nil; err != nil {
-		return err
-	}
-	return x.newLog()
-}
-
-// newStateOptions are stateOptions on a disk of which not to be patient: what goes wrong ends the restore.
-func (x *restoring) newStateOptions() *pebble.Options {
-	o := x.stateOptions()
-	o.FS = salvage.Mirror(x.fs)
-	o.ErrorIfExists = true
-	o.Logger = restoreLog{x}
-	o.EventListener = &pebble.EventListener{BackgroundError: x.breaks}
-	return o
-}
-
-// breaks notes the first thing that the state cannot go on with.
-func (x *restoring) breaks(err error) {
-	select {
-	case x.broke <- fmt.Errorf("writing the state: %w", err):
-	default:
-	}
-}
-
-// restoreLog is what Pebble says.
-type restoreLog struct{ x *restoring }
-
-func (restoreLog) Infof(string, ...any)  {}
-func (restoreLog) Errorf(string, ...any) {}
-
-func (l restoreLog) Fatalf(format string, args ...any) {
-	l.x.breaks(fmt.Errorf(format, args...))
-	select {}
+	return err
 }
 
 func (x *restoring) newLog() error {
@@ -316,7 +285,6 @@ func (x *restoring) undo() {
 		return
 	}
 	_ = x.fs.RemoveAll(x.path(restoringDir)) // the next restore does it, too
-	x.db = nil                               // if it is open it cannot be closed
 	_ = x.closeAll()
 	if x.locked {
 		_ = x.fs.Remove(x.path(lockFile))

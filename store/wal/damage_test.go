@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -83,6 +84,18 @@ func covered(ds []Damage, position uint64) bool {
 	})
 }
 
+// sameRecovery holds Check to what Open finds.
+func sameRecovery(t testing.TB, checked, opened Recovery) {
+	t.Helper()
+	opened.Damage = slices.Clone(opened.Damage)
+	for i := range opened.Damage {
+		opened.Damage[i].Kept = ""
+	}
+	if !reflect.DeepEqual(checked, opened) {
+		t.Fatalf("Check finds\n%+v\nand Open\n%+v", checked, opened)
+	}
+}
+
 // recoverDisk opens a damaged log and holds it to its word: what it replays is what was written, what is not replayed is reported, what is damaged
 // is kept, nothing changes when damage is refused, the log goes on, and the next time there is nothing to report.
 // maybe is what was never synced: a beginning of it may be replayed, and nobody needs to report that the rest is not.
@@ -103,7 +116,12 @@ func recoverDisk(t testing.TB, d disk, o Options, want, maybe []entry) (Recovery
 		mem = d.mem(t)
 	}
 	o.FS, o.Refuse = mem, false
+	checked, e := Check(folder, o, 0, nil)
+	if e != nil || !maps.EqualFunc(d, load(t, mem, folder), slices.Equal) {
+		t.Fatalf("Check gives %v, or has changed the disk", e)
+	}
 	l, rec, got := open(t, o, 0)
+	sameRecovery(t, checked, rec)
 	if hard := slices.ContainsFunc(rec.Damage, func(d Damage) bool { return !d.Torn }); hard != (err != nil) {
 		t.Fatalf("refused: %v; set aside: %+v", err, rec.Damage)
 	}

@@ -348,24 +348,30 @@ func (m *machine) admit(size int64) admissible {
 	if len(m.matched) > 0 && one(size).exceeds(limit) {
 		return roomNever
 	}
+	found := roomNow
 	for _, f := range m.matched {
 		if f.here().plus(f.ahead).plus(one(size)).exceeds(limit) {
-			return roomLater
+			found = roomLater
+			break
 		}
 	}
 	if !m.limits.sessions() {
-		return roomNow
+		return found
 	}
 	due := m.dueFilters(size)
-	for _, f := range due {
-		if v := m.admitSessions(f, size); v != roomNow {
+	for _, f := range due { // also if a filter is full: what no session can ever take is not to be held
+		v := m.admitSessions(f, size)
+		if v == roomNever {
 			return v
 		}
+		found = max(found, v)
 	}
-	for _, f := range due {
-		m.look(f, size)
+	if found == roomNow {
+		for _, f := range due {
+			m.look(f, size)
+		}
 	}
-	return roomNow
+	return found
 }
 
 // admitSessions is admit for the sessions of one filter.

@@ -5,10 +5,14 @@ package storetest
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/store"
 )
+
+// patience is for what takes no time at all, unless it is never done.
+const patience = 5 * time.Second
 
 // waiting is a publish whose Done was not awaited.
 type waiting chan *store.Publish
@@ -30,6 +34,18 @@ func (d *driver) hold(topic, payload string) waiting {
 	d.isHeld(ch)
 	d.equal(d.s.Stats().Held, before+1)
 	return ch
+}
+
+// done waits for a publish that is not, or no longer, to be held.
+func (d *driver) done(ch waiting) *store.Publish {
+	d.Helper()
+	select {
+	case p := <-ch:
+		return p
+	case <-time.After(patience):
+		d.Fatalf("a publish that has room is still held")
+		return nil
+	}
 }
 
 // isHeld wants publishes not to be done. It may be called behind a barrier.
@@ -65,13 +81,13 @@ var blockRules = []rule{
 		d.barrier()
 		d.isHeld(three, four) // b has not acknowledged it
 		d.ack(b, d.queue(b)[0].Ref)
-		d.ok((<-three).Err)
+		d.ok(d.done(three).Err)
 		d.barrier()
 		d.isHeld(four)
 		d.want(d.queue(a), "2", "3")
 		d.unsubscribe(a, "t")
 		d.drop(store.Drop{ClientID: "b", AnyUser: true})
-		p := <-four
+		p := d.done(four)
 		d.ok(p.Err)
 		d.equal(p.Matched, false)
 		d.equal(d.s.Stats().Held, 0)
@@ -92,7 +108,7 @@ var blockRules = []rule{
 		d.ok(d.publish("u", "x").Err)
 		d.ack(a, d.queue(a)[0].Ref)
 		for _, ch := range []waiting{big, small, retained} {
-			d.ok((<-ch).Err)
+			d.ok(d.done(ch).Err)
 		}
 		d.want(d.queue(a), "x", "1234567890", "1")
 		d.equal(d.retained("#"), []string{"t"})
@@ -108,7 +124,7 @@ var blockRules = []rule{
 		for i, ch := range held {
 			d.isHeld(held[i:]...)
 			d.ack(a, d.queue(a)[0].Ref)
-			d.ok((<-ch).Err)
+			d.ok(d.done(ch).Err)
 			d.barrier()
 			d.want(d.queue(a), fmt.Sprint(i))
 		}
@@ -125,7 +141,7 @@ var blockRules = []rule{
 		d.wantDrops(`rejected  "" 0 t`, `filter-oldest t "a" 1 t`)
 		d.isHeld(held)
 		d.ack(a, d.queue(a)[0].Ref)
-		d.ok((<-held).Err)
+		d.ok(d.done(held).Err)
 	}},
 	{name: "a publisher that was claimed anew is fenced while it is held", options: blocking(store.Limits{MaxQueueMessages: 1}), test: func(d *driver) {
 		a, p := d.attach("a"), d.attach("p")
@@ -141,7 +157,7 @@ var blockRules = []rule{
 		d.barrier()
 		d.isHeld(again)
 		d.ack(a, d.queue(a)[0].Ref)
-		d.ok((<-again).Err)
+		d.ok(d.done(again).Err)
 		d.want(d.queue(a), "2")
 		d.equal(d.release(p, 5).Found, true)
 	}},
@@ -153,8 +169,8 @@ var blockRules = []rule{
 		d.is(d.publish("t", "4").Err, store.ErrFull)
 		d.ok(d.publish("u", "5").Err)
 		d.drop(store.Drop{ClientID: "a", AnyUser: true})
-		d.ok((<-two).Err)
-		d.ok((<-three).Err)
+		d.ok(d.done(two).Err)
+		d.ok(d.done(three).Err)
 	}},
 	{name: "a session that expires makes room", options: blocking(store.Limits{MaxSessionMessages: 1}), test: func(d *driver) {
 		a := d.attach("a")
@@ -164,7 +180,7 @@ var blockRules = []rule{
 		held := d.hold("t", "2")
 		d.now += 61 * second
 		d.tick()
-		d.ok((<-held).Err)
+		d.ok(d.done(held).Err)
 	}},
 	{name: "closing ends what is held", options: blocking(store.Limits{MaxQueueMessages: 1}), test: func(d *driver) {
 		a := d.attach("a")

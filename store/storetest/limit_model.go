@@ -110,13 +110,13 @@ func (p *limitPlayer) send() {
 	done := p.d.begin(store.Publish{Message: msg})
 	switch {
 	case refuse && !behind && (!ever || !room && p.limits.Policy == store.Reject):
-		p.d.is((<-done).Err, store.ErrFull)
+		p.d.is(p.d.done(done).Err, store.ErrFull)
 		p.dropped = append(p.dropped, dropLine("rejected ", "", msg))
 	case refuse && (behind || !room):
 		p.d.barrier()
 		p.held = append(p.held, modelHeld{msg, done})
 	default:
-		p.enter(<-done)
+		p.enter(p.d.done(done))
 	}
 }
 
@@ -325,10 +325,10 @@ func (p *limitPlayer) retry() {
 		case behind || !room && ever:
 			left = append(left, h)
 		case !ever:
-			p.d.is((<-h.done).Err, store.ErrFull)
+			p.d.is(p.d.done(h.done).Err, store.ErrFull)
 			p.dropped = append(p.dropped, dropLine("rejected ", "", h.message))
 		default:
-			p.enter(<-h.done)
+			p.enter(p.d.done(h.done))
 		}
 	}
 	p.held = left

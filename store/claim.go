@@ -31,7 +31,7 @@ func (c *Claim) apply(m *machine) {
 	}
 	m.attach(s, c)
 	c.Owner = Owner{s.id, s.epoch}
-	c.Session, c.Err = m.describe(s)
+	c.Session = m.describe(s)
 }
 
 // willAtClaim decides about the will of the connection before: it is due if there was to be no delay or the delay is
@@ -47,7 +47,7 @@ func (m *machine) willAtClaim(s *session, now int64) *dueWill {
 }
 
 // describe gathers what a new owner must know.
-func (m *machine) describe(s *session) (Session, error) {
+func (m *machine) describe(s *session) Session {
 	d := Session{Created: s.created, NextID: s.nextID}
 	if len(s.subs) > 0 {
 		d.Subscriptions = make([]Subscription, 0, len(s.subs))
@@ -60,14 +60,15 @@ func (m *machine) describe(s *session) (Session, error) {
 		e := h.Inflight
 		if e.State == Sent && e.Ref != (Ref{}) {
 			message, err := m.bodies.Get(e.Ref)
-			if err != nil {
-				return d, err
+			if err != nil { // the engine proposes to lose it
+				m.unreadable = append(m.unreadable, unreadable{s.id, s.clientID, e.Ref, err})
+				continue
 			}
 			e.Message = message
 		}
 		d.Window = append(d.Window, e)
 	}
-	return d, nil
+	return d
 }
 
 func (d *Drop) apply(m *machine) {

@@ -6,12 +6,14 @@ package store
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -39,14 +41,16 @@ type disk struct {
 	o      Options
 	notice func(Notice)
 
-	lock    io.Closer
-	log     *wal.Log
-	local   *local
-	room    *room
-	db      *pebble.DB
-	over    *overlay
-	machine *machine
-	engine  *engine
+	lock     io.Closer
+	log      *wal.Log
+	local    *local
+	room     *room
+	below    *patient // of db
+	db       *pebble.DB
+	readOnly bool // there was no room to open the state but for reading
+	over     *overlay
+	machine  *machine
+	engine   *engine
 
 	fault     error         // of a read of the state
 	writing   chan struct{} // closed when the checkpoint on its way has ended; nil = there is none. Under the engine's lock.
@@ -56,6 +60,10 @@ type disk struct {
 	measures  *measures
 	copying   copying
 	lostParts bool // something was damaged: what rows say of each other is not to be trusted
+	noFormat  bool // FORMAT is to be written anew
+
+	fatal   atomic.Bool // it cannot be closed any more
+	suspect suspect
 }
 
 // Open opens the durable store in a folder, or makes one there. What was committed before is there again: the log is
@@ -92,20 +100,45 @@ func (d *disk) open() (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.o.OnDamage == Refuse && !fresh {
+		if err := d.inspect(); err != nil {
+			return nil, err
+		}
+	}
 	d.room = newRoom(d.fs, d.dir, d.o.WriteBuffer/4, d.notice)
 	d.room.open()
-	if err := d.openState(fresh); err != nil {
+	if err := d.restore(fresh); err != nil {
 		return nil, err
 	}
-	if err := d.replay(fresh); err != nil {
-		return nil, err
-	}
-	if fresh {
+	if fresh || d.noFormat {
 		if err := d.writeFormat(); err != nil {
 			return nil, err
 		}
 	}
 	return d.start()
+}
+
+// restore makes the machine of the state and the log. Some of what is damaged in the state is met only when the log is
+// applied, or all is counted.
+func (d *disk) restore(fresh bool) error {
+	err := d.openState(fresh)
+	if err == nil {
+		err = d.replay(fresh)
+	}
+	var cause unsound
+	if !errors.As(err, &cause) {
+		return err
+	}
+	if err := d.closeState(); err != nil {
+		return err
+	}
+	if err := d.repair(cause); err != nil {
+		return err
+	}
+	if err := d.loadState(false); err != nil {
+		return err
+	}
+	return d.replay(false)
 }
 
 // takeFolder makes the folder, and makes it this process's.
@@ -121,7 +154,10 @@ func (d *disk) takeFolder() error {
 		return fmt.Errorf("%w, or cannot be locked: %w", ErrInUse, err)
 	}
 	d.lock = lock
-	return d.write(pidFile, strconv.Itoa(os.Getpid())+"\n")
+	if err := d.write(pidFile, strconv.Itoa(os.Getpid())+"\n"); err != nil && !wal.NoSpace(err) { // it is for people only
+		return err
+	}
+	return nil
 }
 
 // makeFolder makes a folder, and those above it, so that a power cut leaves them there.
@@ -185,15 +221,34 @@ func (d *disk) syncDir(path string) error {
 	return f.Sync()
 }
 
-// The file FORMAT says what the folder is. Its last line is there until all of a new store is.
+// The file FORMAT says what the folder is. The line formatNew is there until all of a new store is; the last line has the
+// CRC-32C of those before.
 const (
 	formatText = "noctule store\nformat %d\ngroups %d\n"
 	formatNew  = "being made\n"
+	formatSum  = "checksum %08x\n"
 )
 
-func (d *disk) writeFormat() error {
-	return d.write(formatFile, fmt.Sprintf(formatText, formatVersion, d.o.Groups))
+// appendFormat makes the text of FORMAT.
+func appendFormat(groups int, making bool) string {
+	text := fmt.Sprintf(formatText, formatVersion, groups)
+	if making {
+		text += formatNew
+	}
+	return text + fmt.Sprintf(formatSum, crc32.Checksum([]byte(text), castagnoli))
 }
+
+// parseFormat reads FORMAT. ok says that it is what was written.
+func parseFormat(text string) (version, groups int, making, ok bool) {
+	i := strings.LastIndex(strings.TrimSuffix(text, "\n"), "\n") + 1
+	if text[i:] != fmt.Sprintf(formatSum, crc32.Checksum([]byte(text[:i]), castagnoli)) {
+		return 0, 0, false, false
+	}
+	n, err := fmt.Sscanf(text, formatText, &version, &groups)
+	return version, groups, strings.HasSuffix(text[:i], formatNew), n == 2 && err == nil
+}
+
+func (d *disk) writeFormat() error { return d.write(formatFile, appendFormat(d.o.Groups, false)) }
 
 // checkFormat finds out whether the folder is new, and whether this program can read it.
 func (d *disk) checkFormat() (fresh bool, err error) {
@@ -205,29 +260,35 @@ func (d *disk) checkFormat() (fresh bool, err error) {
 		return d.withoutFormat()
 	}
 	if err != nil {
-		return false, err
+		return false, d.formatDamaged("the file FORMAT cannot be read", err)
 	}
-	var version, groups int
-	if _, err := fmt.Sscanf(string(text), formatText, &version, &groups); err != nil {
-		return false, d.damaged(Notice{File: formatFile, Text: "the file FORMAT cannot be read: it is written anew", Err: err}, d.writeFormat)
-	}
-	if version != formatVersion {
+	version, groups, making, ok := parseFormat(string(text))
+	switch {
+	case !ok:
+		return false, d.formatDamaged("the file FORMAT is damaged", nil)
+	case version != formatVersion:
 		return false, fmt.Errorf("format %d; this program knows format %d", version, formatVersion)
-	}
-	if strings.HasSuffix(string(text), formatNew) { // its making was cut short: nobody has been promised anything
+	case making: // it was cut short: nobody has been promised anything
 		return true, d.makeReady()
-	}
-	if groups != d.o.Groups {
+	case groups != d.o.Groups:
 		return false, fmt.Errorf("%w from %d to %d", errGroups, groups, d.o.Groups)
 	}
 	return false, nil
+}
+
+// formatDamaged sets FORMAT aside. It is written anew when the state has confirmed what was in it.
+func (d *disk) formatDamaged(what string, cause error) error {
+	d.noFormat = true
+	n := Notice{File: formatFile, Text: what + ": it is written anew", Err: cause}
+	return d.damaged(&n, func() (err error) { n.Kept, err = d.setAside(formatFile); return err })
 }
 
 // withoutFormat decides what a folder without FORMAT is: new, or damaged if there is anything of a store in it.
 func (d *disk) withoutFormat() (fresh bool, err error) {
 	for _, name := range []string{stateDir, stateNext, logDir} {
 		if d.exists(name) {
-			return false, d.damaged(Notice{File: formatFile, Text: "the file FORMAT is missing: it is written anew"}, d.writeFormat)
+			d.noFormat = true
+			return false, d.damaged(&Notice{File: formatFile, Text: "the file FORMAT is missing: it is written anew"}, nil)
 		}
 	}
 	return true, d.makeReady()
@@ -235,7 +296,7 @@ func (d *disk) withoutFormat() (fresh bool, err error) {
 
 // makeReady begins to make a store where there is none, or only a beginning.
 func (d *disk) makeReady() error {
-	if err := d.write(formatFile, fmt.Sprintf(formatText, formatVersion, d.o.Groups)+formatNew); err != nil {
+	if err := d.write(formatFile, appendFormat(d.o.Groups, true)); err != nil {
 		return err
 	}
 	for _, name := range []string{stateDir, stateNext, logDir} {
@@ -246,16 +307,50 @@ func (d *disk) makeReady() error {
 	return nil
 }
 
-// damaged tells of damage and mends it, or refuses to.
-func (d *disk) damaged(n Notice, mend func() error) error {
+// damaged mends damage, unless nil, and tells of it, or refuses to.
+func (d *disk) damaged(n *Notice, mend func() error) error {
 	n.Kind = Damaged
 	if d.o.OnDamage == Refuse {
 		return fmt.Errorf("%w: %s: %s", ErrDamaged, n.File, n.Text)
 	}
 	d.lostParts = true
-	if err := mend(); err != nil {
-		return err
+	if mend != nil {
+		if err := mend(); err != nil {
+			return err
+		}
 	}
-	d.notice(n)
+	d.notice(*n)
 	return nil
+}
+
+// setAside moves a file or folder to those that are damaged, and says where it is.
+func (d *disk) setAside(name string) (kept string, err error) {
+	if kept, err = d.aside(name); err != nil {
+		return "", err
+	}
+	if err := d.fs.Rename(d.path(name), d.path(kept)); err != nil {
+		return "", err
+	}
+	if err := d.syncDir(d.path(damagedDir)); err != nil {
+		return "", err
+	}
+	return kept, d.syncDir(d.dir)
+}
+
+// aside is a new name among what was set aside.
+func (d *disk) aside(name string) (string, error) {
+	if err := d.makeFolder(d.path(damagedDir)); err != nil {
+		return "", err
+	}
+	stamp := time.Unix(0, d.o.Now()).UTC().Format("20060102T150405.000000000Z")
+	kept := d.fs.PathJoin(damagedDir, stamp+"-"+name)
+	for n := 2; d.exists(kept); n++ {
+		kept = d.fs.PathJoin(damagedDir, fmt.Sprintf("%s-%d-%s", stamp, n, name))
+	}
+	return kept, nil
+}
+
+func (d *disk) exists(name string) bool {
+	_, err := d.fs.Stat(d.path(name))
+	return err == nil
 }

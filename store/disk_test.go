@@ -375,3 +375,42 @@ func everythingOwed(t testing.TB, m *machine) string {
 	})
 	return b.String()
 }
+
+// The log must not have a message again each time that a connection with a full window ends.
+func TestWindowsDoNotRepeatMessagesInTheLog(t *testing.T) {
+	e := openDisk(t, vfs.NewMem(), Options{})
+	defer e.Close()
+	o := claim(t, e, "c").Owner
+	subscribe(t, e, o, "a")
+	var window []Inflight
+	for i := range 20 {
+		m := message("a", strings.Repeat("x", 10_000), false)
+		p := publish(e, &Publish{Message: m})
+		window = append(window, Inflight{ID: uint16(i + 1), QoS: 1, Ref: p.Ref, Message: m})
+	}
+	before := e.Stats().Disk.LogWritten
+	done := make(chan error)
+	e.ProposeDetach(&Detach{Owner: o, Expiry: Never, Window: window, Now: 2e9, Done: func(d *Detach) { done <- d.Err }})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := e.Stats().Disk.LogWritten - before; n > 2000 {
+		t.Errorf("the end of a connection took %d bytes of log", n)
+	}
+	if c := claim(t, e, "c"); len(c.Session.Window) != 20 || len(c.Session.Window[3].Message.Payload) != 10_000 {
+		t.Errorf("the window has %d entries", len(c.Session.Window))
+	}
+	removed := make(chan error)
+	c := claim(t, e, "c")
+	for i := range window {
+		window[i].Message = c.Session.Window[i].Message
+	}
+	e.ProposeUnsubscribe(&Unsubscribe{Owner: c.Owner, Filters: []string{"a"}})
+	e.ProposeDetach(&Detach{Owner: c.Owner, Expiry: Never, Window: window, Now: 2e9, Done: func(d *Detach) { removed <- d.Err }})
+	if err := <-removed; err != nil {
+		t.Fatal(err)
+	}
+	if c := claim(t, e, "c"); len(c.Session.Window) != 20 {
+		t.Errorf("the window has %d entries after the subscription went", len(c.Session.Window))
+	}
+}

@@ -20,6 +20,7 @@ const (
 	SessionNewest                  // too much was owed to the session already
 	Rejected                       // refused with ErrFull because a queue was full, or too much was held
 	Expired                        // the message's expiry passed while it was queued, or retained
+	Unreadable                     // a part of the disk is damaged, and the message was in it
 	dropCauses
 )
 
@@ -27,7 +28,8 @@ const (
 const DropCauses = int(dropCauses)
 
 var causes = [...]string{FilterOldest: "filter-oldest", FilterNewest: "filter-newest", SessionOldest: "session-oldest",
-	SessionNewest: "session-newest", Rejected: "rejected", Expired: "expired"}
+	SessionNewest: "session-newest", Rejected: "rejected", Expired: "expired",
+	Unreadable: "unreadable"}
 
 // String is the word of the cause, such as filter-oldest.
 func (c DropCause) String() string {

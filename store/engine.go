@@ -160,6 +160,7 @@ func (e *engine) run() {
 		for admitted := e.admit(batch); len(admitted) > 0; admitted = e.readmit() {
 			e.commit(admitted)
 			e.machine.drops.pass()
+			e.giveUpFound()
 		}
 		clear(batch)
 		e.spare = batch[:0]
@@ -205,6 +206,7 @@ func (e *engine) await(most time.Duration) {
 func (e *engine) commit(batch []command) {
 	weight := e.number(batch)
 	if len(e.safe) > 0 {
+		e.strip(e.safe)
 		if err := e.propose(batch); err != nil {
 			for _, s := range e.safe {
 				s.command.fail(err)
@@ -252,7 +254,7 @@ func (e *engine) durability(c command) Durability {
 			return Interval
 		}
 		return c.Durability
-	case *Ack, *expire:
+	case *Ack, *expire, *lose:
 		return Interval // losing them repeats what QoS 1 may repeat
 	}
 	return e.class

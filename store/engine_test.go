@@ -263,6 +263,7 @@ func TestLoadRefusesWhatItCannotRead(t *testing.T) {
 		t.Fatalf("only rows of kinds %v", seen)
 	}
 	m.rows.Delete(m.keys.begin(metaGroup, kindMeta))
+	m.rows.Delete(m.keys.begin(0, kindMeta))
 	if err := newMachine(m.rows, m.bodies, Limits{}, 4).load(); !errors.Is(err, errCorrupt) {
 		t.Fatalf("rows without counters: %v", err)
 	}

@@ -132,15 +132,14 @@ func (f *folder) readFormat() error {
 	if err != nil {
 		return err
 	}
-	var version, groups int
-	if _, err := fmt.Sscanf(string(text), formatText, &version, &groups); err != nil {
+	version, groups, making, ok := parseFormat(string(text))
+	if !ok {
 		return nil
 	}
 	if version != formatVersion {
 		return fmt.Errorf("format %d; this program knows format %d", version, formatVersion)
 	}
-	f.groups = groups
-	f.making = strings.HasSuffix(string(text), formatNew)
+	f.groups, f.making = groups, making
 	return nil
 }
 
@@ -158,9 +157,6 @@ func (f *folder) load() error {
 	f.machine = newMachine(f.over, overlaid{f.over}, Limits{}, f.groupsOfState())
 	if f.bad, err = f.machine.loadAll(); cmp.Or(f.fault, err) != nil {
 		return cmp.Or(f.fault, err)
-	}
-	for _, b := range f.bad {
-		f.over.Delete(b.key)
 	}
 	f.checkpoint = f.machine.applied
 	f.over.flushed = f.checkpoint

@@ -19,7 +19,7 @@ import "encoding/binary"
 //	W g sid id              its outbound window entry
 //	I g sid id              its received QoS 2 packet identifier
 //	D g sid n               its will that is due, until published
-//	M                       counters of the whole machine, in group metaGroup
+//	M                       counters of the whole machine, in group metaGroup, and once more in group 0
 //
 // Integers are big-endian. Each value begins with rowVersion.
 const (

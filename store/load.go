@@ -35,18 +35,12 @@ func (m *machine) load() error {
 }
 
 // loadAll rebuilds the mirrors from rows. It is called once, before the first command, and finds a machine that behaves as
-// the one that wrote the rows; what is counted since start begins anew. Rows that make no sense are left out of the mirrors
+// the one that wrote the rows; what is counted since start begins anew. Rows that make no sense are removed,
 // and returned.
 func (m *machine) loadAll() (bad []badRow, err error) {
-	key := m.keys.begin(metaGroup, kindMeta)
-	if v, ok := m.rows.Get(key); ok {
-		if err := m.loadCounters(v); errors.Is(err, errGroups) {
-			return nil, err
-		} else if err != nil {
-			m.bad(key, v, err)
-		}
-	} else if _, _, found := m.rows.Last(allRows()); found {
-		m.bad(nil, nil, fmt.Errorf("the row of counters is missing: %w", errCorrupt))
+	counted, err := m.findCounters()
+	if err != nil {
+		return nil, err
 	}
 	steps := []func(group uint16) error{
 		m.loadFilters, m.loadSessions, m.loadWills, m.loadSubs, m.loadQueues, m.loadCursors, m.loadWindows, m.loadReceived,
@@ -59,12 +53,65 @@ func (m *machine) loadAll() (bad []badRow, err error) {
 			}
 		}
 	}
+	if !counted {
+		m.guessCounters()
+	}
 	for _, f := range m.replaced {
 		m.saveFilter(f)
 	}
 	m.replaced = nil
 	bad, m.badRows = m.badRows, nil
 	return bad, nil
+}
+
+// findCounters reads the counters from either place. It reports false if there are none to be read; without rows they are
+// zero.
+func (m *machine) findCounters() (found bool, err error) {
+	for _, group := range []uint16{metaGroup, 0} {
+		key := m.keys.begin(group, kindMeta)
+		v, ok := m.rows.Get(key)
+		if !ok {
+			continue
+		}
+		err := m.loadCounters(v)
+		if errors.Is(err, errGroups) {
+			return true, err
+		}
+		if found = found || err == nil; err != nil {
+			m.bad(key, v, err)
+		}
+	}
+	if _, _, some := m.rows.Last(allRows()); found || !some {
+		return true, nil
+	}
+	m.bad(nil, nil, fmt.Errorf("the row of counters is missing: %w", errCorrupt))
+	return false, nil
+}
+
+// guessCounters makes up for counters that are lost: no number that is in a row is given again. The rest is counted anew.
+func (m *machine) guessCounters() {
+	from, to := allRows()
+	m.rows.Scan(from, to, func(key, value []byte) bool {
+		switch kind := key[2]; {
+		case kind == kindQueue && len(key) >= prefixLen+16:
+			m.lastFID = max(m.lastFID, keyNumber(key))
+			m.applied = max(m.applied, Position(keyNumber2(key)))
+		case kind == kindBody && len(key) >= prefixLen+8:
+			m.applied = max(m.applied, Position(keyNumber(key)))
+		case kind == kindRetained:
+			if r, err := decodeRetained(keyGroup(key), value); err == nil {
+				m.applied = max(m.applied, r.position)
+			}
+		}
+		return true
+	})
+	for _, f := range m.filtersByID { // the order does not show
+		m.lastFID = max(m.lastFID, f.id)
+	}
+	for _, s := range m.byID {
+		m.applied = max(m.applied, Position(s.id), Position(s.epoch))
+	}
+	m.volatile = true
 }
 
 // bad notes a row that makes no sense.
@@ -98,10 +145,11 @@ func rowDecoder(value []byte) decoder {
 	return d
 }
 
-// each calls f for all rows of one kind, and notes those that it finds bad.
+// each calls f for all rows of one kind, and notes and removes those that it finds bad.
 func (m *machine) each(group uint16, kind byte, least int, f func(key, value []byte) error) error {
 	from, to := m.keys.all(group, kind)
 	from, to = bytes.Clone(from), bytes.Clone(to)
+	before := len(m.badRows)
 	m.rows.Scan(from, to, func(key, value []byte) bool {
 		err := errCorrupt
 		if len(key) >= prefixLen+least {
@@ -112,6 +160,11 @@ func (m *machine) each(group uint16, kind byte, least int, f func(key, value []b
 		}
 		return true
 	})
+	for _, b := range m.badRows[before:] { // what comes later must not meet them
+		if b.key != nil {
+			m.rows.Delete(b.key)
+		}
+	}
 	return nil
 }
 

@@ -4,7 +4,9 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +27,7 @@ type local struct {
 	broken *atomic.Bool // it has
 	close  func() error
 
+	owed     []entry   // a recovery that is not written for want of room: it goes in front of whatever is written next
 	unsynced time.Time // since when something is written and not synced; zero = nothing is
 	cut      atomic.Uint64
 	slow     *time.Timer
@@ -45,8 +48,15 @@ func (l *local) Propose(entries []entry) error {
 	if l.broken.Load() {
 		return ErrFailed
 	}
+	if l.room.full.Load() {
+		l.room.look()
+	}
 	sync, refused := false, l.room.full.Load()
 	n := 0
+	for _, e := range l.owed {
+		l.wal.End(appendRecord(l.wal.Begin(uint64(e.at)), e.command))
+		sync = true
+	}
 	for _, e := range entries {
 		if e.class == InMemory {
 			continue
@@ -60,7 +70,8 @@ func (l *local) Propose(entries []entry) error {
 		n++
 	}
 	if n == 0 {
-		return nil
+		l.wal.Discard()
+		return l.due()
 	}
 	start := time.Now()
 	l.slow.Reset(slowCommit)
@@ -70,9 +81,15 @@ func (l *local) Propose(entries []entry) error {
 		l.notice(Notice{Kind: SlowDiskEnd, Text: fmt.Sprintf("the disk has taken a commit after %s", time.Since(start).Round(time.Millisecond))})
 	}
 	if err == nil {
+		l.owed = nil
 		l.measures.commit(n, time.Since(start))
 		l.shorten()
 		l.measures.logBytes.Store(l.wal.Bytes())
+		return nil
+	}
+	if _, ok := entries[0].command.(*recovery); ok && errors.Is(err, ErrFull) {
+		l.owed = slices.Clone(entries)
+		return nil // what is there can be read, and the next opening would begin with another recovery
 	}
 	return err
 }
@@ -95,6 +112,14 @@ func (l *local) write(sync bool, now time.Time) error {
 		l.unsynced = now
 	}
 	return nil
+}
+
+// due syncs what has waited long enough for it.
+func (l *local) due() error {
+	if l.unsynced.IsZero() || time.Since(l.unsynced) < SyncInterval {
+		return nil
+	}
+	return l.sync()
 }
 
 func (l *local) sync() error {
@@ -132,7 +157,7 @@ func (l *local) Tend() time.Duration {
 		}
 		return wait
 	}
-	_ = l.sync() // a failure is told, and the next Propose has it
+	_ = l.due() // a failure is told, and the next Propose has it
 	return wait
 }
 
@@ -140,7 +165,7 @@ func (l *local) Tend() time.Duration {
 func (l *local) shorten() {
 	if below := l.cut.Swap(0); below != 0 {
 		if err := l.wal.Cut(below); err != nil && !wal.NoSpace(err) {
-			l.notice(Notice{Kind: DiskFailed, Text: "the log could not be shortened", Err: err})
+			l.fail(fmt.Errorf("shortening the log: %w", err))
 		}
 	}
 }

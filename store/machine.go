@@ -104,6 +104,7 @@ func (m *machine) flush() {
 	v = appendBool(appendLimits(v, m.limits), m.volatile)
 	m.value = v
 	m.rows.Set(m.keys.begin(metaGroup, kindMeta), v)
+	m.rows.Set(m.keys.begin(0, kindMeta), v)
 }
 
 // hash is a digest of all rows but messages: equal logs give equal hashes.

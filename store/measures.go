@@ -61,7 +61,7 @@ func (d *disk) stats() *DiskStats {
 		s.BufferBytes += d.over.frozen.bytes
 	}
 	s.Full, s.Slow = d.room.full.Load(), d.local.slowed.Load()
-	if !d.engine.ended {
+	if !d.engine.ended && d.db != nil {
 		s.StateBytes = int64(d.db.Metrics().DiskSpaceUsage())
 	}
 	return &s

@@ -5,6 +5,7 @@ package store
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -28,12 +29,13 @@ func (q *sessionQueue) Read(after []Position, most, mostBytes int, now int64, ds
 	}
 	q.merge.begin(m, after, most, mostBytes, now)
 	q.merge.addSession(s)
-	dst, more, err := q.merge.read(dst, func(ref Ref) bool { _, ok := s.inQueue[ref]; return ok })
+	dst, more := q.merge.read(dst, func(ref Ref) bool { _, ok := s.inQueue[ref]; return ok })
 	q.e.state.RUnlock()
+	q.e.giveUp(fmt.Sprintf("client %q", s.clientID), &lose{Session: q.owner.ID, Refs: q.merge.unreadable}, q.merge.err)
 	if len(q.merge.expired) > 0 {
 		q.e.submit(&expire{Session: q.owner.ID, Refs: slices.Clone(q.merge.expired)})
 	}
-	return dst, more, err
+	return dst, more, nil
 }
 
 // shareQueue is the Queue of a shared subscription.
@@ -45,6 +47,10 @@ type shareQueue struct {
 
 func (q *shareQueue) Read(after []Position, most, mostBytes int, now int64, dst []Delivery) ([]Delivery, bool, error) {
 	q.e.state.RLock()
+	if q.e.ended {
+		q.e.state.RUnlock()
+		return dst, false, ErrClosed
+	}
 	m := q.e.machine
 	q.merge.begin(m, after, most, mostBytes, now)
 	taken := func(Ref) bool { return false }
@@ -54,12 +60,13 @@ func (q *shareQueue) Read(after []Position, most, mostBytes int, now int64, dst 
 		}
 		taken = func(ref Ref) bool { return f.assigned[ref] != 0 }
 	}
-	dst, more, err := q.merge.read(dst, taken)
+	dst, more := q.merge.read(dst, taken)
 	q.e.state.RUnlock()
+	q.e.giveUp(fmt.Sprintf("shared subscription %q", q.filter), &lose{Share: q.filter, Refs: q.merge.unreadable}, q.merge.err)
 	if len(q.merge.expired) > 0 {
 		q.e.submit(&expire{Share: q.filter, Refs: slices.Clone(q.merge.expired)})
 	}
-	return dst, more, err
+	return dst, more, nil
 }
 
 // run reads one queue in order of position, some rows at a time.
@@ -85,14 +92,17 @@ type merge struct {
 	runs      []*run // heap by next row
 	same      []*run // those at the row in hand
 	expired   []Ref
-	keys      keys
+	// unreadable are messages that are skipped because of err.
+	unreadable []Ref
+	err        error
+	keys       keys
 }
 
 func (g *merge) begin(m *machine, after []Position, most, mostBytes int, now int64) {
 	clear(g.runs)
 	clear(g.same)
 	*g = merge{m: m, after: after, most: most, mostBytes: mostBytes, now: now,
-		runs: g.runs[:0], same: g.same[:0], expired: g.expired[:0], keys: g.keys}
+		runs: g.runs[:0], same: g.same[:0], expired: g.expired[:0], unreadable: g.unreadable[:0], keys: g.keys}
 }
 
 // addSession takes part in all queues of a session's own.
@@ -171,8 +181,8 @@ func (g *merge) pop() *run {
 }
 
 // read appends what is owed. taken says which messages are in a window.
-func (g *merge) read(dst []Delivery, taken func(Ref) bool) ([]Delivery, bool, error) {
-	given, more := 0, false
+func (g *merge) read(dst []Delivery, taken func(Ref) bool) (_ []Delivery, more bool) {
+	given := 0
 	bodies := g.m.bodies.Reader()
 	defer bodies.Close()
 	for len(g.runs) > 0 {
@@ -184,11 +194,12 @@ func (g *merge) read(dst []Delivery, taken func(Ref) bool) ([]Delivery, bool, er
 		default:
 			message, err := bodies.Get(ref)
 			if err != nil {
-				return dst, false, err
+				g.unreadable, g.err = append(g.unreadable, ref), err
+				break
 			}
 			if more = given > 0 && len(message.Payload) > g.mostBytes || given >= g.most; more {
 				g.settle(ref.Group)
-				return dst, true, nil
+				return dst, true
 			}
 			g.mostBytes -= len(message.Payload)
 			given++
@@ -197,7 +208,7 @@ func (g *merge) read(dst []Delivery, taken func(Ref) bool) ([]Delivery, bool, er
 		g.after[ref.Group] = ref.Position
 	}
 	g.settle(metaGroup)
-	return dst, false, nil
+	return dst, false
 }
 
 // take takes the next row off all runs that have it, and leaves in same those to which it is owed.

@@ -38,6 +38,7 @@ const (
 	kindTickCommand
 	kindRecoveryCommand
 	kindExpireCommand
+	kindLoseCommand
 )
 
 func newCommand(k kind) command {
@@ -66,6 +67,8 @@ func newCommand(k kind) command {
 		return &recovery{}
 	case kindExpireCommand:
 		return &expire{}
+	case kindLoseCommand:
+		return &lose{}
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ func (d *disk) recount() error {
 	}
 	m := d.machine
 	refs := m.references()
+	if d.fault != nil {
+		return unsound{d.fault}
+	}
 	lost, err := d.matchBodies(refs)
 	if err != nil {
 		return err
@@ -29,7 +32,9 @@ func (d *disk) recount() error {
 		}
 		m.forgetMessages(func(ref Ref) bool { _, ok := refs[ref]; return !ok })
 	}
-	m.count(refs)
+	if m.count(refs); d.fault != nil {
+		return unsound{d.fault}
+	}
 	return d.checkpointNow()
 }
 
@@ -93,7 +98,7 @@ func (d *disk) matchBodies(refs map[Ref]reference) (lost []Ref, err error) {
 			return true
 		})
 		if err != nil {
-			return nil, err
+			return nil, unsound{err}
 		}
 	}
 	for _, key := range orphans {

@@ -5,6 +5,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -12,15 +13,21 @@ import (
 	"github.com/noctule/noctule/store/salvage"
 )
 
+// repairFile says that a part of the state could not be read while it was open.
+const repairFile = "REPAIR"
+
 // repairBatch is how many bytes of rows a repair writes at once.
 const repairBatch = 4 << 20
 
 // repair makes a new state of what can be read of a damaged one, which is moved aside. Killed in the middle, it begins anew
 // at the next opening, or is finished then.
 func (d *disk) repair(cause error) error {
-	kept := d.aside(stateDir)
 	if d.o.OnDamage == Refuse {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, stateDir, cause)
+	}
+	kept, err := d.aside(stateDir)
+	if err != nil {
+		return err
 	}
 	report, err := d.readable()
 	if err != nil {
@@ -34,13 +41,50 @@ func (d *disk) repair(cause error) error {
 			d.notice(Notice{Kind: Damaged, File: d.fs.PathJoin(stateDir, damage.File), Kept: kept, Text: damageText(&damage)})
 		}
 	}
-	if err := d.makeFolder(d.path(damagedDir)); err != nil {
-		return err
-	}
 	if err := d.fs.Rename(d.path(stateDir), d.path(kept)); err != nil {
 		return err
 	}
+	if err := d.syncDir(d.path(damagedDir)); err != nil {
+		return err
+	}
+	d.suspect.clear()
 	return d.finishRepair()
+}
+
+// recheck looks at all of a state of which a part could not be read while it was open, and repairs it.
+func (d *disk) recheck() error {
+	report, err := salvage.Check(d.fs, d.path(stateDir))
+	if err != nil {
+		return err
+	}
+	if !report.Sound() {
+		if err := d.repair(errors.New("a part of it could not be read while it was open")); err != nil {
+			return err
+		}
+	}
+	if err := d.fs.Remove(d.path(repairFile)); err != nil {
+		return err
+	}
+	return d.syncDir(d.dir)
+}
+
+// inspect refuses a folder in which anything is damaged, and changes nothing.
+func (d *disk) inspect() error {
+	f := &folder{dir: d.dir, state: stateDir, groups: d.o.Groups, fs: readOnly{d.fs, func(int) {}}}
+	defer f.close()
+	if !f.exists(stateDir) && f.exists(stateNext) {
+		f.state = stateNext
+	}
+	v := verification{folder: f}
+	if err := v.run(); err != nil {
+		return err
+	}
+	for _, x := range v.report.Findings {
+		if x.Severity == SeverityDamage {
+			return fmt.Errorf("%w: %s: %s", ErrDamaged, x.File, x.Text)
+		}
+	}
+	return nil
 }
 
 func damageText(damage *salvage.Damage) string {
@@ -60,7 +104,7 @@ func (d *disk) readable() (*salvage.Report, error) {
 	if err := d.fs.RemoveAll(next); err != nil {
 		return nil, err
 	}
-	db, err := pebble.Open(next, d.stateOptions())
+	db, err := d.openAt(stateNext, d.stateOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +131,12 @@ func (d *disk) readable() (*salvage.Report, error) {
 	if err == nil {
 		err = write(0)
 	}
-	if err == nil {
-		err = db.Flush()
-	}
 	_ = b.Close()
-	if e := db.Close(); err == nil {
+	if err == nil {
+		err = d.flush(db)
+	}
+	d.db = db
+	if e := d.closeState(); err == nil {
 		err = e
 	}
 	return &report, err

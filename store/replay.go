@@ -4,8 +4,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/noctule/noctule/store/wal"
 )
@@ -13,8 +15,7 @@ import (
 // replay opens the log and applies what the state does not have yet.
 func (d *disk) replay(fresh bool) error {
 	if !fresh && !d.exists(logDir) {
-		err := d.damaged(Notice{File: logDir, Text: fmt.Sprintf("the folder log is missing: what came after position %d is lost", d.machine.applied)},
-			func() error { return nil })
+		err := d.damaged(&Notice{File: logDir, Text: fmt.Sprintf("the folder log is missing: what came after position %d is lost", d.machine.applied)}, nil)
 		if err != nil {
 			return err
 		}
@@ -26,6 +27,13 @@ func (d *disk) replay(fresh bool) error {
 	o := wal.Options{FS: d.fs, SegmentBytes: 2 * d.o.WriteBuffer, Refuse: d.o.OnDamage == Refuse, Aside: d.path(damagedDir)}
 	log, found, err := wal.Open(d.path(logDir), o, uint64(d.machine.applied)+1, d.again)
 	d.machine.lenient = false
+	d.machine.unreadable = nil // who claims the session next meets it
+	if d.fault != nil {
+		if log != nil {
+			_ = log.Close() // it is read again
+		}
+		return unsound{d.fault}
+	}
 	if err != nil {
 		return err
 	}
@@ -33,11 +41,13 @@ func (d *disk) replay(fresh bool) error {
 	for _, damage := range found.Damage {
 		d.tell(damage)
 	}
-	if d.fault != nil {
-		return d.fault
+	if !d.lostParts {
+		return nil
 	}
-	if d.lostParts {
-		return d.recount()
+	if err := d.recount(); err != nil {
+		_ = d.log.Close() // likewise
+		d.log = nil
+		return err
 	}
 	return nil
 }
@@ -49,7 +59,10 @@ func (d *disk) again(position uint64, record []byte) error {
 		return fmt.Errorf("not a record of this format: %w", err)
 	}
 	d.machine.apply(Position(position), c)
-	if d.over.active.bytes < d.o.WriteBuffer {
+	if d.fault != nil {
+		return wal.ErrStop
+	}
+	if d.over.active.bytes < d.o.WriteBuffer || d.readOnly {
 		return nil
 	}
 	if err := d.checkpointNow(); err != nil {
@@ -60,6 +73,9 @@ func (d *disk) again(position uint64, record []byte) error {
 
 // checkpointNow writes out what has changed; there is no engine yet, or no more.
 func (d *disk) checkpointNow() error {
+	if d.readOnly {
+		return d.room.err()
+	}
 	d.machine.flush()
 	if err := d.writeOut(d.over.freeze(d.machine.applied)); err != nil {
 		return err
@@ -71,21 +87,14 @@ func (d *disk) checkpointNow() error {
 // tell makes a notice of what was wrong with the log.
 func (d *disk) tell(damage wal.Damage) {
 	n := Notice{Kind: Damaged, File: d.fs.PathJoin(logDir, damage.File), Kept: damage.Kept}
-	what := fmt.Sprintf("%d bytes at %d", damage.Length, damage.Offset)
-	if damage.First != 0 {
-		what += fmt.Sprintf(", positions %d to %d", damage.First, damage.Last)
-	}
 	if damage.Torn {
 		n.Kind = TornTail
-		n.Text = "the end of the log was not whole and is cut: " + what + ": " + damage.Why
+		n.Text = "the end of the log was not whole and is cut: " + logDamageText(&damage)
 		d.notice(n)
 		return
 	}
 	d.lostParts = true
-	n.Text = "the log is damaged: " + what + ": " + damage.Why
-	if c, err := decodeRecord(damage.Record); err == nil {
-		n.Text += "; it seems to have been " + describe(c)
-	}
+	n.Text = "the log is damaged: " + logDamageText(&damage)
 	d.notice(n)
 }
 
@@ -95,7 +104,12 @@ func (d *disk) start() (*engine, error) {
 	d.local.close = d.close
 	e := newEngine(d.machine, d.local, d.o)
 	e.disk, d.engine = d, e
-	d.over.fault = func(err error) { d.fail(fmt.Errorf("reading the state: %w", err)) }
+	d.over.fault = func(err error) {
+		d.suspect.add(err.Error())
+		d.fail(fmt.Errorf("reading the state: %w", err))
+	}
+	d.room.begin(e.poke)
+	d.below.waits.Store(true)
 	go e.run()
 	done := make(chan error, 1)
 	r := &recovery{Now: d.o.Now(), Limits: d.o.Limits}
@@ -103,58 +117,81 @@ func (d *disk) start() (*engine, error) {
 	e.submit(r)
 	if err := <-done; err != nil {
 		_ = e.Close() // the error that matters is the first
-		d.lock = nil
 		return nil, err
 	}
 	return e, nil
 }
 
-// close ends all that is below the engine. It runs on the committer, which has nothing more to do.
+// close ends all that is below the engine. It runs on the committer, which has nothing more to do. On a full disk it leaves
+// to the log what is not in the state.
 func (d *disk) close() error {
 	err := d.lastCheckpoint()
 	d.engine.state.Lock()
 	d.engine.ended = true
 	d.engine.state.Unlock()
-	if d.broken.Load() { // what goes on below may hang
-		return fmt.Errorf("%w: it was closed as it is", ErrFailed)
-	}
-	if e := d.log.Close(); err == nil {
-		err = e
-	}
-	d.log = nil
-	if d.engine.disk.room.full.Load() && d.writing != nil {
-		d.db = nil // it waits for room, and cannot be closed; the log has all
-	}
 	if e := d.closeAll(); err == nil {
 		err = e
+	}
+	if d.broken.Load() {
+		return fmt.Errorf("%w: it was closed as it is", ErrFailed)
 	}
 	return err
 }
 
-// lastCheckpoint writes out what has changed, so that the next opening is fast.
+// lastCheckpoint writes out what has changed, so that the next opening is fast. Without room it does not.
 func (d *disk) lastCheckpoint() error {
-	d.engine.state.Lock()
-	for d.writing != nil && !d.room.full.Load() && !d.broken.Load() {
-		writing := d.writing
-		d.engine.state.Unlock()
-		<-writing
-		d.engine.state.Lock()
-	}
-	defer d.engine.state.Unlock()
-	if d.writing != nil || d.broken.Load() || d.over.active.rows.blocks == nil {
+	if !d.lastBegun() || d.broken.Load() || d.readOnly || d.room.full.Load() || d.over.active.rows.blocks == nil {
 		return nil
 	}
-	if err := d.checkpointNow(); err != nil {
+	d.below.waits.Store(false)
+	d.engine.state.Lock()
+	defer d.engine.state.Unlock()
+	if err := d.checkpointNow(); err != nil && !wal.NoSpace(err) {
 		return fmt.Errorf("writing the state: %w", err)
+	} else if err != nil {
+		return nil
 	}
-	return d.log.Cut(uint64(d.machine.applied) + 1)
+	if err := d.log.Cut(uint64(d.machine.applied) + 1); err != nil && !wal.NoSpace(err) {
+		return err
+	}
+	return nil
 }
 
-// closeAll lets go of what is open.
+// lastBegun waits for the checkpoint on its way, if there is one, and reports whether another may follow. What waits for
+// room gives up.
+func (d *disk) lastBegun() bool {
+	d.engine.state.RLock()
+	writing := d.writing
+	d.engine.state.RUnlock()
+	if writing == nil {
+		return true
+	}
+	for broken := time.Duration(0); ; {
+		if d.room.full.Load() || d.broken.Load() {
+			d.below.waits.Store(false)
+		}
+		select {
+		case <-writing:
+			d.engine.state.RLock()
+			defer d.engine.state.RUnlock()
+			return d.writing == nil
+		case <-time.After(breath):
+		}
+		if d.broken.Load() {
+			if broken += breath; broken > longestClose {
+				return false
+			}
+		}
+	}
+}
+
+var errHangs = errors.New("store: the disk does not answer; the folder stays locked until this process ends")
+
+// closeAll lets go of what is open. A full disk is no reason not to.
 func (d *disk) closeAll() error {
 	var first error
 	note := func(err error) {
-		if first == nil {
+		if first == nil && !wal.NoSpace(err) {
 			first = err
 		}
 	}
@@ -163,16 +200,18 @@ func (d *disk) closeAll() error {
 		d.log = nil
 	}
 	d.copying.close()
-	if d.db != nil {
-		note(d.db.Close())
-		d.db = nil
+	err := d.closeState()
+	note(err)
+	if d.lock == nil || errors.Is(err, errHangs) {
+		return first
 	}
-	if d.lock != nil {
-		if err := d.fs.Remove(d.path(pidFile)); !os.IsNotExist(err) {
-			note(err)
-		}
-		note(d.lock.Close())
-		d.lock = nil
+	if d.suspect.any() {
+		note(d.write(repairFile, "the state is to be checked\n"))
 	}
+	if err := d.fs.Remove(d.path(pidFile)); !os.IsNotExist(err) {
+		note(err)
+	}
+	note(d.lock.Close())
+	d.lock = nil
 	return first
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/noctule/noctule/store/wal"
 )
 
 const (
@@ -21,7 +19,7 @@ const (
 )
 
 // room knows whether the disk is full. A file of bytes that mean nothing is given up when it becomes so: what cannot be
-// refused (acknowledgements, the ends of sessions, checkpoints that make room) is written where it was. As soon as the file
+// refused (acknowledgements, the ends of sessions, wills) is written to the log where it was; checkpoints wait. As soon as the file
 // can be made again, and as much beside it, the disk is no longer full.
 type room struct {
 	fs     vfs.FS
@@ -33,10 +31,21 @@ type room struct {
 	mu     sync.Mutex // guards the following
 	cause  error
 	looked time.Time
+	wake   func() // called when the disk becomes full; nil before there is anybody to look for room
 }
 
 func newRoom(fs vfs.FS, dir string, size int64, notice func(Notice)) *room {
 	return &room{fs: fs, path: fs.PathJoin(dir, ballastFile), size: min(size, mostBallast), notice: notice}
+}
+
+// begin has somebody woken, from now on, when the disk becomes full.
+func (r *room) begin(wake func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake = wake
+	if r.full.Load() {
+		wake()
+	}
 }
 
 // open makes the file, if it is not there.
@@ -66,6 +75,9 @@ func (r *room) lost(err error) {
 	}
 	r.looked = time.Now()
 	_ = r.fs.Remove(r.path)
+	if r.wake != nil {
+		r.wake()
+	}
 	r.notice(Notice{Kind: DiskFull, Err: err,
 		Text: "no room on the disk: messages that must be kept are refused until there is"})
 }
@@ -119,72 +131,4 @@ func (r *room) fill(path string) error {
 		_ = r.fs.Remove(path)
 	}
 	return err
-}
-
-// patient is the file system of the state: what finds no room there waits for it, since Pebble would not.
-type patient struct {
-	vfs.FS
-	room *room
-}
-
-// retry calls f until there is room for it.
-func (p patient) retry(f func() error) error {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, lookForRoom) {
-		err := f()
-		if err == nil || !wal.NoSpace(err) {
-			return err
-		}
-		p.room.lost(err)
-		time.Sleep(pause)
-	}
-}
-
-func (p patient) Create(name string, category vfs.DiskWriteCategory) (file vfs.File, err error) {
-	err = p.retry(func() error { file, err = p.FS.Create(name, category); return err })
-	return patientFile{file, p}, err
-}
-
-func (p patient) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (file vfs.File, err error) {
-	err = p.retry(func() error { file, err = p.FS.OpenReadWrite(name, category, opts...); return err })
-	return patientFile{file, p}, err
-}
-
-func (p patient) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (file vfs.File, err error) {
-	err = p.retry(func() error { file, err = p.FS.ReuseForWrite(from, to, category); return err })
-	return patientFile{file, p}, err
-}
-
-func (p patient) Link(from, to string) error {
-	return p.retry(func() error { return p.FS.Link(from, to) })
-}
-
-func (p patient) Rename(from, to string) error {
-	return p.retry(func() error { return p.FS.Rename(from, to) })
-}
-
-// Unwrap gives the file system below.
-func (p patient) Unwrap() vfs.FS { return p.FS }
-
-// patientFile is a file of a patient file system.
-type patientFile struct {
-	vfs.File
-	fs patient
-}
-
-func (f patientFile) Write(b []byte) (n int, err error) {
-	err = f.fs.retry(func() error {
-		some, err := f.File.Write(b[n:])
-		n += some
-		return err
-	})
-	return n, err
-}
-
-func (f patientFile) WriteAt(b []byte, at int64) (n int, err error) {
-	err = f.fs.retry(func() error {
-		some, err := f.File.WriteAt(b[n:], at+int64(n))
-		n += some
-		return err
-	})
-	return n, err
 }

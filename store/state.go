@@ -7,76 +7,150 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 
 	"github.com/noctule/noctule/store/salvage"
+	"github.com/noctule/noctule/store/wal"
 )
 
 // stateOptions are how the state is opened. Its own log is off: ours is before it, and each checkpoint is one batch, which
 // is there whole or not at all after its flush.
 func (d *disk) stateOptions() *pebble.Options {
-	o := salvage.Options(patient{d.fs, d.room}, d.stateTrouble)
+	d.below = newPatient(d.fs, d.room, d.stateFailed)
+	o := salvage.Options(d.below, d.stateTrouble)
 	o.DisableWAL = true
 	o.CacheSize = stateCache
 	o.MaxOpenFiles = 256
 	o.Logger = stateLog{d}
+	o.L0StopWritesThreshold = mostSublevels
+	o.CompactionConcurrencyRange = func() (lower, upper int) {
+		if d.suspect.any() { // one that meets damage would be tried again for ever
+			return 0, 0
+		}
+		return 1, 1
+	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most looks for a second reference to a message find none
 	}
 	return o
 }
 
-// stateTrouble tells what goes wrong in the background. What matters comes to whoever waits for it as an error, too.
-func (d *disk) stateTrouble(err error) {
-	d.notice(Notice{Kind: Damaged, File: stateDir, Text: "the state: " + err.Error(), Err: err})
+// stateFailed ends the store, if it runs, when something cannot be written to the state.
+func (d *disk) stateFailed(err error) {
+	if d.below.waits.Load() {
+		d.fail(fmt.Errorf("writing the state: %w", err))
+	}
 }
 
-// stateLog is what Pebble says. An error that it calls fatal ends the store, and the goroutine that met it goes no further.
+// stateTrouble tells what Pebble cannot read, once for each text. The next opening looks at all of the state.
+func (d *disk) stateTrouble(err error) {
+	select {
+	case <-d.below.stuck: // this is what follows from it
+		return
+	default:
+	}
+	if !d.below.shut.Load() && d.suspect.add(err.Error()) {
+		d.notice(Notice{Kind: Damaged, File: stateDir, Err: err,
+			Text: "a part of the state cannot be read; the next start moves it aside: " + err.Error()})
+	}
+}
+
+// suspect is what was found damaged while the store was open.
+type suspect struct {
+	mu    sync.Mutex
+	texts map[string]struct{}
+}
+
+// mostSuspects bounds what is told of one opening.
+const mostSuspects = 1000
+
+// add reports whether a text is new, and to be told.
+func (s *suspect) add(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.texts[text]; ok || len(s.texts) >= mostSuspects {
+		return false
+	}
+	if s.texts == nil {
+		s.texts = map[string]struct{}{}
+	}
+	s.texts[text] = struct{}{}
+	return true
+}
+
+func (s *suspect) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.texts) > 0
+}
+
+// clear forgets what a repair has mended.
+func (s *suspect) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts = nil
+}
+
+// stateLog is what Pebble says.
 type stateLog struct{ d *disk }
 
 func (stateLog) Infof(string, ...any) {}
 
 func (l stateLog) Errorf(format string, args ...any) { l.d.stateTrouble(fmt.Errorf(format, args...)) }
 
+// Fatalf ends the store. Where it follows from a change that failed, which is known, Pebble goes on to return the error: it
+// cannot change anything any more. Anything else is a fault of Pebble, and its goroutine goes no further.
 func (l stateLog) Fatalf(format string, args ...any) {
-	l.d.fail(fmt.Errorf("the state: "+format, args...))
-	select {}
+	select {
+	case <-l.d.below.stuck:
+		return
+	default:
+	}
+	l.d.fatal.Store(true)
+	l.d.below.give(fmt.Errorf(format, args...))
+	runtime.Goexit()
 }
 
 const (
 	stateNext = "state.next"
 	// stateCache is for blocks of the state that were read.
 	stateCache = 16 << 20
+	// mostSublevels is how far compactions may fall behind before Pebble holds checkpoints up: so far that it does not
+	// come to it where compactions are impossible, because something is damaged or the disk is full.
+	mostSublevels = 1000
+	// closeState waits so long for goroutines that a failing disk holds up.
+	longestClose = 5 * time.Second
 )
+
+// unsound is what is wrong with a state that is to be repaired.
+type unsound struct{ error }
+
+func (u unsound) Unwrap() error { return u.error }
 
 // openState opens the state and makes the machine of it. What is damaged is replaced by what can be read of it.
 func (d *disk) openState(fresh bool) error {
 	if err := d.finishRepair(); err != nil {
 		return err
 	}
+	if d.exists(repairFile) {
+		if err := d.recheck(); err != nil {
+			return err
+		}
+	}
 	if !fresh && !d.exists(stateDir) {
-		err := d.damaged(Notice{File: stateDir, Text: "the folder state is missing: what was in it is lost, the log is applied to nothing"},
-			func() error { return nil })
+		err := d.damaged(&Notice{File: stateDir, Text: "the folder state is missing: what was in it is lost, the log is applied to nothing"}, nil)
 		if err != nil {
 			return err
 		}
 		fresh = true
 	}
-	cause := d.loadState(fresh)
-	if cause == nil {
-		return nil
-	}
-	if d.closeState(); fresh {
-		return cause
-	}
-	if err := d.repair(cause); err != nil {
-		return err
-	}
-	return d.loadState(false)
+	return d.loadState(fresh)
 }
 
 // loadState opens the state as it is.
@@ -84,105 +158,193 @@ func (d *disk) loadState(fresh bool) error {
 	if !fresh {
 		report, err := salvage.CheckManifest(d.fs, d.path(stateDir))
 		if err != nil {
-			return err
+			return unsound{err}
 		}
 		if !report.Sound() {
-			return errors.New("its list of files, or one of them, is damaged")
+			return unsound{errors.New("its list of files, or one of them, is damaged")}
 		}
 	}
-	o := d.stateOptions()
-	o.ErrorIfNotExists = !fresh
-	db, err := pebble.Open(d.path(stateDir), o)
-	if err != nil {
+	if err := d.openPebble(fresh); err != nil {
 		return err
 	}
-	d.db = db
 	d.fault = nil
-	d.over = newOverlay(db, func(err error) { d.fault = err })
+	d.over = newOverlay(d.db, func(err error) { d.fault = cmp.Or(d.fault, err) })
 	d.machine = newMachine(d.over, overlaid{d.over}, d.o.Limits, d.o.Groups)
 	bad, err := d.machine.loadAll()
-	if err = cmp.Or(d.fault, err); err != nil {
+	if d.fault != nil {
+		return unsound{d.fault}
+	}
+	if err != nil {
 		return err
 	}
 	d.over.flushed = d.machine.applied
 	return d.setRowsAside(bad)
 }
 
-// setRowsAside removes rows that make no sense from the state, and keeps them in a file.
+// openPebble opens Pebble; only for reading, if there is no room for more.
+func (d *disk) openPebble(fresh bool) error {
+	o := d.stateOptions()
+	o.ErrorIfNotExists = !fresh
+	d.readOnly = false
+	var err error
+	if d.db, err = d.openAt(stateDir, o); err == nil {
+		return nil
+	}
+	var c couldNot
+	if !errors.As(err, &c) {
+		if fresh {
+			return err
+		}
+		return unsound{err}
+	}
+	if fresh || !wal.NoSpace(err) {
+		return err
+	}
+	o = d.stateOptions()
+	o.FS, o.ReadOnly = readOnly{d.fs, func(int) {}}, true
+	if d.db, err = d.openAt(stateDir, o); err != nil {
+		return unsound{err}
+	}
+	d.readOnly = true
+	return nil
+}
+
+// couldNot is why Pebble could not be opened, where it is not the state that is wrong.
+type couldNot struct{ error }
+
+func (c couldNot) Unwrap() error { return c.error }
+
+// openAt opens Pebble in a folder.
+func (d *disk) openAt(name string, o *pebble.Options) (*pebble.DB, error) {
+	below := d.below
+	below.opens.Store(true)
+	db, err := pebble.Open(d.path(name), o)
+	select {
+	case <-below.stuck:
+	default:
+		below.opens.Store(false)
+		return db, err
+	}
+	below.shut.Store(true)
+	below.ends.Store(true)
+	below.opens.Store(false)
+	if db != nil {
+		_ = db.Close() // nothing was written
+	}
+	return nil, couldNot{fmt.Errorf("opening the state: %w", below.cause)}
+}
+
+// setRowsAside keeps rows that make no sense, and were left out, in a file.
 func (d *disk) setRowsAside(bad []badRow) error {
 	if len(bad) == 0 {
 		return nil
 	}
-	kept := d.aside("rows.txt")
+	kept, err := "", error(nil)
 	var text strings.Builder
 	for _, b := range bad {
 		fmt.Fprintf(&text, "%s\n\tkey %x\n\tvalue %x\n", b, b.key, b.value)
 	}
-	first := bad[0].String()
-	return d.damaged(Notice{File: stateDir, Kept: kept, Text: fmt.Sprintf("%d rows make no sense and are left out; the first: %s", len(bad), first)},
-		func() error {
-			for _, b := range bad {
-				d.over.Delete(b.key)
-			}
-			return d.write(kept, text.String())
-		})
+	n := Notice{File: stateDir, Text: fmt.Sprintf("%d rows make no sense and are left out; the first: %s", len(bad), bad[0])}
+	return d.damaged(&n, func() error {
+		if kept, err = d.aside("rows.txt"); err != nil {
+			return err
+		}
+		n.Kept = kept
+		return d.write(kept, text.String())
+	})
 }
 
-// aside is the name of something new among what was set aside; its folder is there.
-func (d *disk) aside(name string) string {
-	stamp := time.Unix(0, d.o.Now()).UTC().Format("20060102T150405.000000000Z")
-	return d.fs.PathJoin(damagedDir, stamp+"-"+name)
-}
-
-func (d *disk) exists(name string) bool {
-	_, err := d.fs.Stat(d.path(name))
-	return err == nil
-}
-
-func (d *disk) closeState() {
-	if d.db != nil {
-		_ = d.db.Close() // it was only read from
-		d.db = nil
+// closeState closes Pebble. If it failed, nothing more is written by whatever of it is still there; where the disk keeps it from
+// ending, the error says so, and the folder must not be given to anybody else.
+func (d *disk) closeState() error {
+	db := d.db
+	if db == nil {
+		return nil
+	}
+	d.db = nil
+	d.below.waits.Store(false)
+	d.below.ends.Store(true)
+	select {
+	case <-d.below.stuck:
+		d.below.shut.Store(true)
+		if d.fatal.Load() {
+			return nil // it waits for ever for the goroutine that met the error
+		}
+	default:
+		return db.Close()
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = db.Close() // what went wrong is known
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(longestClose):
+		return errHangs
 	}
 }
 
 // turn begins a checkpoint when enough has changed. The engine's lock is held.
 func (d *disk) turn() {
-	l := d.local.measures.logged.Load() - d.loggedAt
-	if d.writing == nil && (d.over.active.bytes >= d.o.WriteBuffer || l >= 4*d.o.WriteBuffer) {
+	if d.writing != nil || d.broken.Load() || d.readOnly && d.room.full.Load() {
+		return
+	}
+	logged := d.local.measures.logged.Load() - d.loggedAt
+	if d.over.active.bytes >= d.o.WriteBuffer || logged >= 4*d.o.WriteBuffer || d.over.active.span(d.machine.applied) > mostSpan {
 		d.begin()
 	}
 }
 
+// mostSpan bounds the positions of one layer, for each of which it may need some bytes.
+const mostSpan = 8 << 20
+
 // begin freezes what has changed and has it written out. The engine's lock is held.
 func (d *disk) begin() {
 	d.loggedAt = d.measures.logged.Load()
+	if d.readOnly && !d.reopen() {
+		return
+	}
 	d.writing = make(chan struct{})
 	go d.checkpoint(d.over.freeze(d.machine.applied))
+}
+
+// reopen opens a state for writing that was open for reading. It reports whether it is.
+func (d *disk) reopen() bool {
+	d.copying.end()
+	err := d.closeState()
+	if err == nil {
+		err = d.openPebble(false)
+	}
+	if err != nil {
+		d.fail(fmt.Errorf("opening the state again: %w", err))
+		return false
+	}
+	d.over.db = d.db
+	d.below.waits.Store(true)
+	return !d.readOnly
 }
 
 // checkpoint writes a frozen layer to the state; then the log before it is not needed.
 func (d *disk) checkpoint(l *layer) {
 	start := time.Now()
 	err := d.writeOut(l)
-	if err != nil {
-		d.fail(fmt.Errorf("writing the state: %w", err))
-	}
 	d.engine.state.Lock()
 	defer d.engine.state.Unlock()
-	if err == nil {
-		d.over.thaw()
-		d.local.cut.Store(uint64(l.applied) + 1)
-		d.measures.checkpoints.Add(1)
-		d.measures.checkpoint.Add(int64(time.Since(start)))
-	}
 	close(d.writing)
-	if err == nil {
-		d.writing = nil // else nothing is written any more
+	if err != nil {
+		return // what failed has told; nothing is written any more, and d.writing says so
 	}
+	d.writing = nil
+	d.over.thaw()
+	d.local.cut.Store(uint64(l.applied) + 1)
+	d.measures.checkpoints.Add(1)
+	d.measures.checkpoint.Add(int64(time.Since(start)))
 	d.engine.poke()
 }
 
+// writeOut writes a layer to the state.
 func (d *disk) writeOut(l *layer) error {
 	b := d.db.NewBatch()
 	defer b.Close()
@@ -192,16 +354,38 @@ func (d *disk) writeOut(l *layer) error {
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
-	return d.db.Flush()
+	return d.flush(d.db)
 }
 
-// pause holds the committer up while the disk takes changes more slowly than they come.
+// flush waits until what was committed is on disk, or never will be.
+func (d *disk) flush(db *pebble.DB) error {
+	flushed, err := db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-flushed:
+		return nil
+	case <-d.below.stuck:
+		return d.below.cause
+	}
+}
+
+// pause holds the committer up while the disk takes changes more slowly than they come; not while there is no room for
+// them.
 func (d *disk) pause() {
-	d.engine.state.RLock()
-	writing, bytes := d.writing, d.over.active.bytes
-	d.engine.state.RUnlock()
-	if writing != nil && bytes >= 2*d.o.WriteBuffer && !d.room.full.Load() {
-		<-writing
+	for !d.room.full.Load() {
+		d.engine.state.RLock()
+		writing, bytes := d.writing, d.over.active.bytes
+		d.engine.state.RUnlock()
+		if writing == nil || bytes < 2*d.o.WriteBuffer {
+			return
+		}
+		select {
+		case <-writing:
+			return
+		case <-time.After(lookForRoom):
+		}
 	}
 }
 

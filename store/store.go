@@ -97,7 +97,7 @@ type Inflight struct {
 	Share       string   // the whole filter of the shared subscription that Ref was assigned from, "" if none
 	// Message is filled in by Claim for Sent entries. It is given to the store when Ref is zero, and may be given with a
 	// Ref: it is kept then if the stored message is gone from its queue (a limit dropped it, or the session unsubscribed);
-	// otherwise the store sets it to nil in the caller's entry before it commits.
+	// otherwise the command has entries without it in Done.
 	Message *mqtt.Message
 }
 

@@ -5,6 +5,7 @@ package store
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/noctule/noctule/topic"
@@ -50,6 +51,10 @@ func (e *engine) RetainedPage(filter, after string, most, mostBytes int, now int
 		if more, err = e.gather(&g); err != nil {
 			return g.dst, false, err
 		}
+		for _, r := range g.unreadable {
+			e.giveUp(fmt.Sprintf("topic %q", r.Name), &lose{Retained: r.Name, Refs: []Ref{r.Value.ref()}}, g.err)
+		}
+		g.unreadable = g.unreadable[:0]
 	}
 	return g.dst, g.full, nil
 }
@@ -63,12 +68,17 @@ type gathering struct {
 	full            bool // there is more than the page takes
 	dst             []Retained
 	entries         []topic.Entry[retained]
+	unreadable      []topic.Entry[retained]
+	err             error // why
 }
 
 // gather goes on for some steps. It reports whether the page can still grow.
 func (e *engine) gather(g *gathering) (more bool, err error) {
 	e.state.RLock()
 	defer e.state.RUnlock()
+	if e.ended {
+		return false, ErrClosed
+	}
 	n := min(g.most-g.given, retainedBodies)
 	g.entries, g.after, more = e.machine.retained.Scan(g.filter, g.after, n, retainedSteps, g.entries[:0])
 	for _, r := range g.entries {
@@ -77,7 +87,8 @@ func (e *engine) gather(g *gathering) (more bool, err error) {
 		}
 		message, err := e.machine.bodies.Get(r.Value.ref())
 		if err != nil {
-			return false, err
+			g.unreadable, g.err = append(g.unreadable, r), err
+			continue
 		}
 		if g.full = g.given > 0 && len(message.Payload) > g.mostBytes; g.full {
 			return false, nil
@@ -93,6 +104,9 @@ func (e *engine) gather(g *gathering) (more bool, err error) {
 func (e *engine) Sessions(after string, most int) ([]SessionInfo, error) {
 	e.state.RLock()
 	defer e.state.RUnlock()
+	if e.ended {
+		return nil, ErrClosed
+	}
 	var list []SessionInfo
 	var k keys
 	for g := range e.machine.groups {

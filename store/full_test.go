@@ -1,0 +1,291 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// kept fills a store with messages for a session, and returns what is to be there.
+type kept struct {
+	t     *testing.T
+	s     Store
+	owner Owner
+	want  map[string]bool // payloads that were acknowledged and not taken
+	n     int
+}
+
+func newKept(t *testing.T, s Store) *kept {
+	k := &kept{t: t, s: s, want: map[string]bool{}, owner: claim(t, s, "c").Owner}
+	subscribe(t, s, k.owner, "#")
+	return k
+}
+
+// publish publishes a message, and says what became of it.
+func (k *kept) publish() error {
+	k.n++
+	payload := fmt.Sprint(k.n, " ", strings.Repeat("x", 100+k.n%50))
+	p := publish(k.s, &Publish{Message: message("a", payload, false)})
+	if p.Err == nil {
+		k.want[payload] = true
+	}
+	return p.Err
+}
+
+// ack acknowledges some of what waits.
+func (k *kept) ack(most int) error {
+	q, after := k.s.OpenQueue(k.owner), make([]Position, k.s.Groups())
+	got, _, err := q.Read(after, most, 1<<20, 2e9, nil)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	a := &Ack{Owner: k.owner, Done: func(*Ack) { close(done) }}
+	for _, d := range got {
+		a.Refs = append(a.Refs, d.Ref)
+		delete(k.want, string(d.Message.Payload)) // gone, or perhaps given again
+	}
+	k.s.ProposeAck(a)
+	<-done
+	return a.Err
+}
+
+// check opens what a file system has, and wants all there that was acknowledged.
+func (k *kept) check(fs vfs.FS, o Options) {
+	k.t.Helper()
+	var told notices
+	o.Notice = told.add
+	e := openDisk(k.t, fs, o)
+	got := map[string]bool{}
+	for _, p := range readAll(k.t, e, claim(k.t, e, "c").Owner) {
+		got[p] = true
+	}
+	for p := range k.want {
+		if !got[p] {
+			k.t.Errorf("%.5q is lost", p)
+		}
+	}
+	if d := told.of(Damaged); len(d) > 0 {
+		k.t.Errorf("damaged: %+v", d)
+	}
+	if err := e.Close(); err != nil {
+		k.t.Error(err)
+	}
+}
+
+// A full disk refuses publishes, goes on with the rest, and is as ever when there is room again.
+func TestFullDisk(t *testing.T) {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
+		for _, room := range []int64{0, 1, 77, 3000, 20000, 70000} {
+			t.Run(fmt.Sprint(full, " ", room), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { fullDisk(t, full, room) })
+			})
+		}
+	}
+}
+
+func fullDisk(t *testing.T, full error, room int64) {
+	mem := vfs.NewCrashableMem()
+	fs := newFaulty(mem)
+	fs.full = full
+	var told notices
+	o := Options{WriteBuffer: 16 << 10, Notice: told.add}
+	e := openDisk(t, fs, o)
+	k := newKept(t, e)
+	for range 50 {
+		if err := k.publish(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs.setRoom(room)
+	refused := 0
+	for i := 0; refused < 20; i++ {
+		if err := k.publish(); errors.Is(err, ErrFull) {
+			refused++
+		} else if err != nil || i > 5000 {
+			t.Fatal(i, err)
+		}
+	}
+	if n := len(told.of(DiskFull)); n != 1 {
+		t.Fatalf("told %d times that it is full", n)
+	}
+	if p := publish(e, &Publish{Message: message("a", "brief", false), Durability: InMemory}); p.Err != nil {
+		t.Fatal("in memory only: ", p.Err)
+	}
+	for range 10 { // into what the ballast was
+		if err := k.ack(3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Notice = nil
+	k.check(mem.CrashClone(vfs.CrashCloneCfg{}), o)
+	fs.setRoom(-1)
+	time.Sleep(3 * time.Second)
+	if n := len(told.of(Room)); n != 1 {
+		t.Fatalf("told %d times that there is room", n)
+	}
+	for range 200 {
+		if err := k.publish(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.ack(100); err != nil {
+		t.Fatal(err)
+	}
+	k.check(mem.CrashClone(vfs.CrashCloneCfg{}), o)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(told.of(DiskFull)) + len(told.of(Room)) + len(told.of(DiskFailed)); n != 2 {
+		t.Fatalf("told %+v", told.list)
+	}
+	if e.disk.stats().Checkpoints == 0 {
+		t.Fatal("no checkpoint")
+	}
+	k.check(mem, o)
+}
+
+// On a disk that stays full until the end nothing blocks, and nothing is lost.
+func TestDiskStaysFull(t *testing.T) {
+	for _, room := range []int64{0, 100, 5000, 30000} {
+		t.Run(fmt.Sprint(room), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { diskStaysFull(t, room) })
+		})
+	}
+}
+
+func diskStaysFull(t *testing.T, room int64) {
+	mem := vfs.NewCrashableMem()
+	fs := newFaulty(mem)
+	var told notices
+	o := Options{WriteBuffer: 16 << 10, Notice: told.add}
+	e := openDisk(t, fs, o)
+	k := newKept(t, e)
+	for range 400 {
+		if err := k.publish(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs.setRoom(room)
+	waiting := make(chan error, 1)
+	go func() { // acknowledges until the ballast is used up, and then waits
+		for {
+			if err := k.ack(1); err != nil {
+				waiting <- err
+				return
+			}
+			for range 3 {
+				_ = k.publish()
+			}
+		}
+	}()
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	select {
+	case err := <-waiting:
+		t.Fatal("the disk is full, and a command fails: ", err)
+	default:
+	}
+	after := make([]Position, e.Groups())
+	if _, _, err := e.OpenQueue(k.owner).Read(after, 10, 1000, 2e9, nil); err != nil {
+		t.Fatal(err)
+	}
+	if b := e.disk.stats().BufferBytes; b > 64*o.WriteBuffer {
+		t.Fatalf("%d bytes in memory", b)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err == nil {
+		t.Fatal("acknowledged without room")
+	}
+	left := mem.CrashClone(vfs.CrashCloneCfg{})
+	o.Notice = nil
+	k.check(left, o)
+
+	// The next start has no room either, and not even the ballast.
+	again := newFaulty(mem)
+	_ = mem.Remove("data/" + ballastFile)
+	again.setRoom(0)
+	var later notices
+	o.Notice = later.add
+	e = openDisk(t, again, o)
+	q := e.OpenQueue(Owner{k.owner.ID, k.owner.Epoch})
+	got, _, err := q.Read(make([]Position, e.Groups()), 1000, 1<<20, 2e9, nil)
+	if err != nil || len(got) < len(k.want) {
+		t.Fatalf("%d messages of %d, %v", len(got), len(k.want), err)
+	}
+	p := &Publish{Message: message("a", "no", false)}
+	if publish(e, p); !errors.Is(p.Err, ErrFull) || len(later.of(DiskFull)) != 1 {
+		t.Fatalf("%v, %+v", p.Err, later.list)
+	}
+	k.s = e
+	again.setRoom(-1)
+	time.Sleep(3 * time.Second)
+	k.owner = claim(t, e, "c").Owner
+	for range 300 {
+		if err := k.publish(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(later.of(Room)) != 1 || e.disk.stats().Checkpoints == 0 {
+		t.Fatalf("%+v", later.list)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	k.check(mem, o)
+}
+
+// A disk that is full from the beginning, or while a store is closed.
+func TestFullAtTheEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for room := int64(0); room < 100<<10; room += 1 + room/3 {
+			mem := vfs.NewMem()
+			fs := newFaulty(mem)
+			fs.setRoom(room)
+			s, err := Open("data", Options{FS: fs, WriteBuffer: 64 << 10})
+			if err == nil {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			} else if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("with room for %d bytes: %v", room, err)
+			}
+			e := openDisk(t, mem, Options{WriteBuffer: 64 << 10})
+			k := newKept(t, e)
+			for range 20 {
+				if err := k.publish(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			e = openDisk(t, fs, Options{WriteBuffer: 64 << 10})
+			_ = e.Close()
+			fs.setRoom(-1)
+			e = openDisk(t, fs, Options{WriteBuffer: 64 << 10})
+			k.s, k.owner = e, claim(t, e, "c").Owner
+			for range 300 {
+				if err := k.publish(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fs.setRoom(room)
+			if err := e.Close(); err != nil {
+				t.Fatalf("with room for %d bytes: %v", room, err)
+			}
+			k.check(mem, Options{WriteBuffer: 64 << 10})
+		}
+	})
+}

@@ -147,7 +147,7 @@ func (c *connection) exchange(x plugin.EnhancedAuthenticator, data []byte) {
 // exchangeOf is where the exchange at hand is kept.
 func (c *connection) exchangeOf(again bool) *plugin.Exchange {
 	if again {
-		return &c.reauth.exchange
+		return &c.rare.reauth.exchange
 	}
 	return &c.login.exchange
 }
@@ -242,7 +242,10 @@ func (c *connection) receiveAuth(h mqtt.Header, body []byte) error {
 		c.exchange(c.sh.b.hooks.enhanced[method], data)
 		return nil
 	}
-	r := c.reauth
+	var r *reauth
+	if c.rare != nil {
+		r = c.rare.reauth
+	}
 	if r == nil || method != r.method { // [MQTT-4.12.0-7, MQTT-4.12.1-1]
 		bad.Err = errors.New("no such authentication method at CONNECT")
 		return bad
@@ -262,13 +265,14 @@ func (c *connection) reauthenticated(s exchangeStep) {
 	case s.refused() || s.done && s.id.Username != "" && s.id.Username != c.client.Username:
 		c.closeWith(plugin.ReauthenticationFailed, mqtt.NotAuthorized, "")
 	case s.done:
-		c.reauth.exchange, c.reauth.running = nil, false
+		r := c.rare.reauth
+		r.exchange, r.running = nil, false
 		client := *c.client
 		client.Groups = s.id.Groups
 		c.client = &client
-		c.writeAuth(mqtt.Success, c.reauth.method, s.reply)
+		c.writeAuth(mqtt.Success, r.method, s.reply)
 	default:
-		c.writeAuth(mqtt.ContinueAuthentication, c.reauth.method, s.reply)
+		c.writeAuth(mqtt.ContinueAuthentication, c.rare.reauth.method, s.reply)
 	}
 }
 

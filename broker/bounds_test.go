@@ -68,7 +68,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		for range 100_000 {
 			c.Feed(one)
 		}
-		n := len(c.streams)
+		n := len(c.rarely().streams)
 		c.Closed(nil)
 		done <- n
 	}))

@@ -287,7 +287,7 @@ func (b *Broker) Redirect(clientID, serverReference string, permanent bool) bool
 		code = mqtt.ServerMoved
 	}
 	return b.onHolder(clientID, func(c *connection) {
-		c.reference = serverReference
+		c.rarely().reference = serverReference
 		c.closeWith(plugin.ServerMoved, code, "")
 	})
 }

@@ -22,8 +22,8 @@ func (c *connection) closeWith(cause plugin.Cause, code mqtt.ReasonCode, detail 
 	}
 	if c.version == mqtt.V5 {
 		p := mqtt.Disconnect{Code: code}
-		if c.reference != "" {
-			p.Properties = mqtt.AppendPropString(p.Properties, mqtt.PropServerReference, c.reference)
+		if c.rare != nil && c.rare.reference != "" {
+			p.Properties = mqtt.AppendPropString(p.Properties, mqtt.PropServerReference, c.rare.reference)
 		} else {
 			words := detail
 			if words == "" {
@@ -77,7 +77,9 @@ func (c *connection) leaveTopics() {
 		c.detachSubscriber(s)
 	}
 	c.subs = nil
-	c.streams = nil
+	if c.rare != nil {
+		c.rare.streams = nil
+	}
 }
 
 // dropQueue counts what waited in memory and is in no store.

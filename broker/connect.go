@@ -238,7 +238,7 @@ func (c *connection) opened(cl *store.Claim) {
 	c.state = open
 	c.sess = session.New[tag](l.terms.Limits)
 	if l.enhanced {
-		c.reauth = &reauth{method: l.method}
+		c.rarely().reauth = &reauth{method: l.method}
 	}
 	b := sh.b
 	n := b.connected.Add(1)

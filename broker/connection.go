@@ -57,32 +57,44 @@ type connection struct {
 	will   *store.Will
 	login  *login // while connecting
 
-	streams []*stream // retained messages on their way to new subscriptions
-
 	merge      *merged // of the fan-out at hand, where filters overlap
 	next, prev *connection
 
-	keepAlive  int64 // nanoseconds until silence ends the connection; 0 = never
-	reference  string
-	asked      int  // SUBSCRIBE and UNSUBSCRIBE that wait for the store
-	zero       bool // there is or was a subscription with QoS 0
-	reauth     *reauth
-	heldBack   []*keeping // messages that wait for room on the disk
-	unanswered int        // retained messages of QoS 0 that wait for the store
-	full       []*member  // shared subscriptions that wait for room in the window
+	keepAlive int64 // nanoseconds until silence ends the connection; 0 = never
+	rare      *rare // nil until it is needed
 
-	state        state
-	cause        plugin.Cause // why it ends
-	hold         hold
-	version      mqtt.Version
-	linked       bool
-	leaving      bool
-	problem      bool // reason strings are welcome
-	opening      bool // in shard.wins
-	looking      bool // a look after the next flush is due
-	willed       bool // the end calls for the will
-	waitsForRoom bool // in the shard's list of those with heldBack
-	unplugged    bool // the transport is done with it
+	state     state
+	cause     plugin.Cause // why it ends
+	hold      hold
+	version   mqtt.Version
+	linked    bool
+	leaving   bool
+	problem   bool // reason strings are welcome
+	opening   bool // in shard.wins
+	looking   bool // a look after the next flush is due
+	willed    bool // the end calls for the will
+	zero      bool // there is or was a subscription with QoS 0
+	unplugged bool // the transport is done with it
+}
+
+// rare is what most connections never need; without it an idle one is small.
+type rare struct {
+	streams      []*stream  // retained messages on their way to new subscriptions
+	full         []*member  // shared subscriptions that wait for room in the window
+	heldBack     []*keeping // messages that wait for room on the disk
+	waitsForRoom bool       // in the shard's list of those with heldBack
+	unanswered   int        // retained messages of QoS 0 that wait for the store
+	asked        int        // SUBSCRIBE and UNSUBSCRIBE that wait for the store
+	reauth       *reauth
+	reference    string // Server Reference of the DISCONNECT
+}
+
+// rarely gives what only few connections need, to be changed.
+func (c *connection) rarely() *rare {
+	if c.rare == nil {
+		c.rare = new(rare)
+	}
+	return c.rare
 }
 
 // hold says why a connection is not read.

@@ -289,15 +289,19 @@ func (c *connection) pump() {
 	if c.kept != nil && c.kept.behind {
 		c.readStore()
 	}
-	if len(c.streams) > 0 {
-		c.streams[0].next(c)
+	waiting := c.queue.Len()
+	if r := c.rare; r != nil {
+		if len(r.streams) > 0 {
+			r.streams[0].next(c)
+		}
+		for len(r.full) > 0 && c.queue.Len() == 0 && c.room() {
+			m := r.full[0]
+			r.full = r.full[1:]
+			m.roomAgain(c.sh)
+		}
+		waiting = c.queue.Len() + len(r.streams) + len(r.full)
 	}
-	for len(c.full) > 0 && c.queue.Len() == 0 && c.room() {
-		m := c.full[0]
-		c.full = c.full[1:]
-		m.roomAgain(c.sh)
-	}
-	if c.queue.Len()+len(c.streams)+len(c.full) > 0 || c.kept != nil && c.kept.behind {
+	if waiting > 0 || c.kept != nil && c.kept.behind {
 		c.lookAgain()
 	}
 }

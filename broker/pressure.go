@@ -33,8 +33,9 @@ type pressure struct {
 // keepingFrom pauses a client that has much on its way to the store, or that would add to too much of it.
 func (sh *shard) keepingFrom(c *connection, m *mqtt.Message) {
 	if m.QoS == 0 {
-		c.unanswered++
-		if c.unanswered >= int(c.sess.Limits().OwnMaximum) {
+		r := c.rarely()
+		r.unanswered++
+		if r.unanswered >= int(c.sess.Limits().OwnMaximum) {
 			c.stop(holdUnanswered)
 		}
 	}
@@ -53,8 +54,8 @@ func (c *connection) keptFrom(m *mqtt.Message) {
 	if m.QoS > 0 {
 		return
 	}
-	c.unanswered--
-	if c.unanswered <= int(c.sess.Limits().OwnMaximum)/2 {
+	c.rare.unanswered--
+	if c.rare.unanswered <= int(c.sess.Limits().OwnMaximum)/2 {
 		c.resume(holdUnanswered)
 	}
 }
@@ -87,7 +88,8 @@ func (sh *shard) holdBack(k *keeping) bool {
 	if c == nil || c.state != open || k.Message.QoS == 0 || !sh.b.diskFull() || sh.b.config.Load().policy.WhenFull != HoldWhenFull {
 		return false
 	}
-	c.heldBack = append(c.heldBack, k)
+	r := c.rarely()
+	r.heldBack = append(r.heldBack, k)
 	c.stop(holdFull)
 	sh.tryLater(c)
 	return true
@@ -95,8 +97,8 @@ func (sh *shard) holdBack(k *keeping) bool {
 
 // tryLater sees to it that the messages of a client are proposed again.
 func (sh *shard) tryLater(c *connection) {
-	if !c.waitsForRoom {
-		c.waitsForRoom = true
+	if r := c.rarely(); !r.waitsForRoom {
+		r.waitsForRoom = true
 		sh.press.held = append(sh.press.held, c)
 	}
 	sh.lookForRoom()
@@ -122,16 +124,17 @@ func (sh *shard) tryAgain() {
 	held := sh.press.held
 	sh.press.held = nil
 	for _, c := range held {
-		c.waitsForRoom = false
+		c.rare.waitsForRoom = false
 		c.heldKept()
 	}
 }
 
 // proposeHeld proposes the first message that was held back.
 func (c *connection) proposeHeld() {
-	k := c.heldBack[0]
-	c.heldBack[0] = nil
-	c.heldBack = c.heldBack[1:]
+	r := c.rare
+	k := r.heldBack[0]
+	r.heldBack[0] = nil
+	r.heldBack = r.heldBack[1:]
 	k.wasHeld = true
 	c.sh.b.store.ProposePublish(&k.Publish)
 }
@@ -142,22 +145,22 @@ func (sh *shard) holdAgain(k *keeping) bool {
 	if c.state != open || !sh.b.diskFull() {
 		return false
 	}
-	c.heldBack = append([]*keeping{k}, c.heldBack...)
+	c.rare.heldBack = append([]*keeping{k}, c.rare.heldBack...)
 	sh.tryLater(c)
 	return true
 }
 
 // heldKept goes on with what is held back, after the message before it is done with.
 func (c *connection) heldKept() {
-	switch {
+	switch r := c.rarely(); {
 	case c.state != open: // whoever sent them was not answered, and sends them again
-		for _, k := range c.heldBack {
+		for _, k := range r.heldBack {
 			k.Err = store.ErrFull
 			k.notTaken()
 		}
-		c.heldBack = nil
-	case c.waitsForRoom:
-	case len(c.heldBack) > 0:
+		r.heldBack = nil
+	case r.waitsForRoom:
+	case len(r.heldBack) > 0:
 		c.proposeHeld()
 	default:
 		c.resume(holdFull)

@@ -496,7 +496,8 @@ func (m *member) deliver(w shared, stored string) {
 	case c.queue.Len() == 0 && c.room():
 		c.send(d)
 	default:
-		c.full = append(c.full, m)
+		r := c.rarely()
+		r.full = append(r.full, m)
 		m.onShare(c.sh, func(s *share) {
 			m.full = true
 			m.inflight--

@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/noctule/noctule/loop"
@@ -45,8 +46,9 @@ func (c *connection) startStream(s *subscriber) {
 		return // the one that has not begun will bring it all
 	}
 	s.streams++
-	c.streams = append(c.streams, &stream{sub: s})
-	c.streams[0].next(c)
+	r := c.rarely()
+	r.streams = append(r.streams, &stream{sub: s})
+	r.streams[0].next(c)
 }
 
 // next goes on as far as there is room.
@@ -117,9 +119,9 @@ func (p *page) Run(*loop.Loop) {
 }
 
 func (c *connection) endStream(s *stream) {
-	for i, x := range c.streams {
+	for i, x := range c.rare.streams {
 		if x == s {
-			c.streams = append(c.streams[:i], c.streams[i+1:]...)
+			c.rare.streams = slices.Delete(c.rare.streams, i, i+1)
 			s.sub.streams--
 			s.sub.both = nil
 			return

@@ -158,8 +158,9 @@ func (c *connection) makeSubscriptions(w *subscribing) {
 
 // waitForStore counts a SUBSCRIBE or UNSUBSCRIBE whose answer waits for the store, and pauses a client that has many.
 func (c *connection) waitForStore() {
-	c.asked++
-	if c.asked >= maxAsked {
+	r := c.rarely()
+	r.asked++
+	if r.asked >= maxAsked {
 		c.stop(holdAsked)
 	}
 }
@@ -168,8 +169,8 @@ func (c *connection) waitForStore() {
 const maxAsked = 64
 
 func (c *connection) storeAnswered() {
-	c.asked--
-	if c.asked <= maxAsked/2 {
+	c.rare.asked--
+	if c.rare.asked <= maxAsked/2 {
 		c.resume(holdAsked)
 	}
 }

@@ -68,14 +68,14 @@ type Host interface {
 type Client struct {
 	ID        string
 	Username  string
-	Version   mqtt.Version
 	Listener  string
 	Transport string // tcp, tls, ws, wss, unix
 	Remote    net.Addr
-	LocalPeer bool                 // the client runs on this host; see transport.Info
 	TLS       *tls.ConnectionState // nil without TLS
 	Groups    []string             // given by the authenticator
-	Anonymous bool                 // nobody vouches for the user name
+	Version   mqtt.Version
+	LocalPeer bool // the client runs on this host; see transport.Info
+	Anonymous bool // nobody vouches for the user name
 }
 
 // Verdict is a decider's answer.

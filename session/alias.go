@@ -12,14 +12,11 @@ import (
 
 // aliasesIn are the mappings that the peer made.
 type aliasesIn struct {
-	max    uint16
-	topics []string // by alias - 1; made on first use
+	topics []string // by alias - 1
 }
 
+// resolve takes an alias within the maximum.
 func (a *aliasesIn) resolve(alias uint16, p *mqtt.Publish) *mqtt.Error {
-	if alias == 0 || alias > a.max {
-		return &mqtt.Error{Code: mqtt.TopicAliasInvalid, Op: "PUBLISH", Err: errors.New("topic alias above the maximum")}
-	}
 	if len(p.Topic) > 0 {
 		for int(alias) > len(a.topics) {
 			a.topics = append(a.topics, "")
@@ -38,22 +35,18 @@ func (a *aliasesIn) resolve(alias uint16, p *mqtt.Publish) *mqtt.Error {
 
 // aliasesOut are the mappings that we made: the first topics that are worth one keep theirs for the life of the connection.
 type aliasesOut struct {
-	max    uint16
 	topics map[string]uint16 // made on first use
 }
 
 // aliasWorth is the length of topic from which an alias saves bytes: the property costs three, and its first use the topic too.
 const aliasWorth = 4
 
-// use gives the alias for a topic, and whether the peer knows it already. 0 = none.
-func (a *aliasesOut) use(topic string) (alias uint16, known bool) {
-	if a.max == 0 || len(topic) < aliasWorth {
-		return 0, false
-	}
+// use gives the alias for a topic, of at most so many, and whether the peer knows it already. 0 = none.
+func (a *aliasesOut) use(topic string, most uint16) (alias uint16, known bool) {
 	if alias, ok := a.topics[topic]; ok {
 		return alias, true
 	}
-	if len(a.topics) >= int(a.max) {
+	if len(a.topics) >= int(most) {
 		return 0, false
 	}
 	if a.topics == nil {

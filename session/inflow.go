@@ -19,21 +19,34 @@ import (
 //	                   v
 //	                 free
 type Inflow struct {
-	max    int
+	two    *twos // made on first use
+	ones   int32 // QoS 1 messages whose acceptance is pending
+	max    uint16
 	strict bool // 5.0: beyond max is a violation; before 5.0 no peer knows a maximum
+}
+
+// twos are the identifiers of QoS 2. Read, it may be nil.
+type twos struct {
 	held   idSet
 	old    idSet // of held: taken on an earlier connection, so they do not count against the quota of this one
 	taking idSet // PUBLISH came, our acceptance is pending
-	ones   int   // QoS 1 messages whose acceptance is pending
 }
 
-func (f *Inflow) init(max int, strict bool) { f.max, f.strict = max, strict }
+func (f *Inflow) init(max uint16, strict bool) { f.max, f.strict = max, strict }
+
+// ofTwo makes the sets of QoS 2, if they are not there.
+func (f *Inflow) ofTwo() *twos {
+	if f.two == nil {
+		f.two = new(twos)
+	}
+	return f.two
+}
 
 // Resume gives back the identifiers that the stored session holds.
 func (f *Inflow) Resume(held []uint16) {
 	for _, id := range held {
-		f.held.add(id)
-		f.old.add(id)
+		f.ofTwo().held.add(id)
+		f.two.old.add(id)
 	}
 }
 
@@ -48,21 +61,21 @@ const (
 
 // Begin counts an inbound PUBLISH of QoS 1 or 2 in.
 func (f *Inflow) Begin(q mqtt.QoS, id uint16) (Arrival, *mqtt.Error) {
-	if q == 2 {
-		if f.held.has(id) {
-			f.old.remove(id) // sent again on this connection
+	if q == 2 && f.two != nil {
+		if f.two.held.has(id) {
+			f.two.old.remove(id) // sent again on this connection
 			return Repeat, nil
 		}
-		if f.taking.has(id) {
+		if f.two.taking.has(id) {
 			return Wait, nil
 		}
 	}
-	if f.strict && f.Len() >= f.max {
+	if f.strict && f.Len() >= int(f.max) {
 		return Take, &mqtt.Error{Code: mqtt.ReceiveMaximumExceeded, Op: "PUBLISH",
 			Err: errors.New("more unacknowledged messages than Receive Maximum")}
 	}
 	if q == 2 {
-		f.taking.add(id)
+		f.ofTwo().taking.add(id)
 	} else {
 		f.ones++
 	}
@@ -70,13 +83,28 @@ func (f *Inflow) Begin(q mqtt.QoS, id uint16) (Arrival, *mqtt.Error) {
 }
 
 // Len is the number of messages that count against Receive Maximum.
-func (f *Inflow) Len() int { return f.held.n - f.old.n + f.taking.n + f.ones }
+func (f *Inflow) Len() int {
+	if f.two == nil {
+		return int(f.ones)
+	}
+	return f.two.held.n - f.two.old.n + f.Pending()
+}
 
 // Pending is the number of messages whose acceptance is pending.
-func (f *Inflow) Pending() int { return f.taking.n + f.ones }
+func (f *Inflow) Pending() int {
+	if f.two == nil {
+		return int(f.ones)
+	}
+	return f.two.taking.n + int(f.ones)
+}
 
 // Held lists the identifiers whose PUBREL is due.
-func (f *Inflow) Held() []uint16 { return f.held.all() }
+func (f *Inflow) Held() []uint16 {
+	if f.two == nil {
+		return nil
+	}
+	return f.two.held.all()
+}
 
 // Accepted ends the acceptance of a message that Begin took and appends its PUBACK or PUBREC. A code of 0x80 or above
 // frees the identifier [MQTT-4.3.3-9].
@@ -84,9 +112,9 @@ func (f *Inflow) Accepted(q mqtt.QoS, id uint16, code mqtt.ReasonCode, v mqtt.Ve
 	t := mqtt.PUBACK
 	if q == 2 {
 		t = mqtt.PUBREC
-		f.taking.remove(id)
+		f.ofTwo().taking.remove(id)
 		if !code.IsError() {
-			f.held.add(id)
+			f.two.held.add(id)
 		}
 	} else {
 		f.ones--
@@ -97,7 +125,7 @@ func (f *Inflow) Accepted(q mqtt.QoS, id uint16, code mqtt.ReasonCode, v mqtt.Ve
 // Abandon ends the acceptance of a message that is not to be answered: the peer may send it again.
 func (f *Inflow) Abandon(q mqtt.QoS, id uint16) {
 	if q == 2 {
-		f.taking.remove(id)
+		f.ofTwo().taking.remove(id)
 	} else {
 		f.ones--
 	}
@@ -106,8 +134,11 @@ func (f *Inflow) Abandon(q mqtt.QoS, id uint16) {
 // Release forgets a held identifier upon PUBREL; the caller answers with PUBCOMP, after a persistent session's store has
 // forgotten it too.
 func (f *Inflow) Release(id uint16) bool {
-	f.old.remove(id)
-	return f.held.remove(id)
+	if f.two == nil {
+		return false
+	}
+	f.two.old.remove(id)
+	return f.two.held.remove(id)
 }
 
 // idSet is a set of packet identifiers: a few in a slice, many in a bitmap of 8 KiB. Identifiers come and go in

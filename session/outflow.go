@@ -49,13 +49,13 @@ type Outflow[T any] struct {
 	ring []Inflight[T] // length a power of two
 	base uint16        // identifier of the oldest entry
 	next uint16        // identifier that the next entry gets
-	span int           // identifiers from base up to next
-	n    int           // entries in use
-	max  int           // the peer's Receive Maximum
-	late int           // entries that are Unsent
+	max  uint16        // the peer's Receive Maximum
+	span int32         // identifiers from base up to next
+	n    int32         // entries in use
+	late int32         // entries that are Unsent
 }
 
-func (o *Outflow[T]) init(max int) { o.max, o.base, o.next = max, 1, 1 }
+func (o *Outflow[T]) init(max uint16) { o.max, o.base, o.next = max, 1, 1 }
 
 // spanFactor bounds the ring where a peer never acknowledges its oldest message: the window may reach over
 // this many times its size of identifiers (at least spanLeast), then it waits.
@@ -65,12 +65,13 @@ const (
 )
 
 // Len is the number of messages in the window.
-func (o *Outflow[T]) Len() int { return o.n }
+func (o *Outflow[T]) Len() int { return int(o.n) }
 
 // Free is how many more messages the peer takes now [MQTT-4.9.0-2].
 func (o *Outflow[T]) Free() int {
-	room := max(spanFactor*o.max, spanLeast) - o.span
-	return max(0, min(o.max-o.n, room, 0xFFFF-o.span))
+	most := int(o.max)
+	room := max(spanFactor*most, spanLeast) - int(o.span)
+	return max(0, min(most-int(o.n), room, 0xFFFF-int(o.span)))
 }
 
 // NextID is the hint that a resumed session continues with.
@@ -84,11 +85,11 @@ func after(id uint16) uint16 {
 }
 
 // distance counts identifiers from a up to b, around the gap at 0.
-func distance(a, b uint16) int {
+func distance(a, b uint16) int32 {
 	if b >= a {
-		return int(b - a)
+		return int32(b - a)
 	}
-	return int(b) + 0xFFFF - int(a)
+	return int32(b) + 0xFFFF - int32(a)
 }
 
 func (o *Outflow[T]) at(id uint16) *Inflight[T] {
@@ -101,7 +102,7 @@ func (o *Outflow[T]) Add(d Delivery[T]) uint16 {
 	if o.n == 0 {
 		o.base, o.span = o.next, 0
 	}
-	o.reserve(o.span + 2) // one more for the gap at identifier 0
+	o.reserve(int(o.span) + 2) // one more for the gap at identifier 0
 	id := o.next
 	e := o.at(id)
 	*e = Inflight[T]{Delivery: d, ID: id, State: Reserved}
@@ -193,7 +194,7 @@ func (o *Outflow[T]) Resume(entries []Inflight[T], next uint16) {
 		o.next = after(last)
 	}
 	o.span = distance(o.base, o.next)
-	o.reserve(o.span + 2)
+	o.reserve(int(o.span) + 2)
 	for _, e := range entries {
 		*o.at(e.ID) = e
 		o.n++

@@ -16,7 +16,7 @@ func TestWindowAgainstReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var o Outflow[int]
 		limit := rapid.IntRange(1, 40).Draw(t, "max")
-		o.init(limit)
+		o.init(uint16(limit))
 		o.next = uint16(rapid.IntRange(65_500, 65_535).Draw(t, "next"))
 		var want []Inflight[int]
 		for tag := range rapid.IntRange(1, 400).Draw(t, "steps") {

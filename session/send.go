@@ -78,7 +78,7 @@ func (s *Session[T]) ResendMore(now int64, w Sink, room func() bool, dropped fun
 	}
 	var large []uint16
 	for e := range s.Out.Window {
-		if s.Out.n-s.Out.late >= s.Out.max || !room() {
+		if s.Out.n-s.Out.late >= int32(s.Out.max) || !room() {
 			break
 		}
 		if e.State != Unsent {
@@ -117,7 +117,9 @@ func (s *Session[T]) write(d *Delivery[T], id uint16, dup bool, now int64, w Sin
 	if s.limits.Version == mqtt.V5 {
 		var alias uint16
 		var known bool
-		alias, known = s.toPeer.use(m.Topic)
+		if most := s.limits.AliasesOut; most > 0 && len(m.Topic) >= aliasWorth {
+			alias, known = s.ofFive().toPeer.use(m.Topic, most)
+		}
 		props = s.properties(d, alias, now)
 		fresh = alias != 0 && !known
 		if known {
@@ -128,7 +130,7 @@ func (s *Session[T]) write(d *Delivery[T], id uint16, dup bool, now int64, w Sin
 		if !fresh {
 			return TooLarge
 		}
-		s.toPeer.forget(m.Topic) // it may fit without the alias
+		s.five.toPeer.forget(m.Topic) // it may fit without the alias
 		if props = s.properties(d, 0, now); s.tooLarge(topic, d, props) {
 			return TooLarge
 		}
@@ -155,13 +157,14 @@ func (s *Session[T]) properties(d *Delivery[T], alias uint16, now int64) mqtt.Pr
 	if alias == 0 && len(d.Identifiers) == 0 && m.Expiry == 0 {
 		return m.Properties
 	}
-	p := m.AppendProperties(s.props[:0], now)
+	f := s.ofFive()
+	p := m.AppendProperties(f.props[:0], now)
 	for _, id := range d.Identifiers {
 		p = mqtt.AppendPropVarInt(p, mqtt.PropSubscriptionIdentifier, id)
 	}
 	if alias != 0 {
 		p = mqtt.AppendPropUint16(p, mqtt.PropTopicAlias, alias)
 	}
-	s.props = p
+	f.props = p
 	return p
 }

@@ -14,6 +14,8 @@
 package session
 
 import (
+	"errors"
+
 	"github.com/noctule/noctule/mqtt"
 )
 
@@ -38,28 +40,42 @@ type Limits struct {
 	AliasesIn      uint16 // ours, as announced
 }
 
-// Session is one side of a connected session. T is what the owner wants to find again with an outbound delivery.
+// Session is one side of a connected session. T is what the owner wants to find again with an outbound delivery. Most sessions
+// are idle: what only some need is made on first use, so that one takes about 100 bytes.
 type Session[T any] struct {
 	limits Limits
 	Out    Outflow[T]
 	In     Inflow
+	five   *five
+}
+
+// five is what a session needs of 5.0 only: topic aliases, and properties that differ from those of the message.
+type five struct {
 	toPeer aliasesOut
 	ofPeer aliasesIn
 	props  []byte // scratch for the properties of one PUBLISH
 }
 
+// ofFive makes it, if it is not there.
+func (s *Session[T]) ofFive() *five {
+	if s.five == nil {
+		s.five = new(five)
+	}
+	return s.five
+}
+
 // New makes the state of a connection whose CONNECT was granted.
 func New[T any](l Limits) *Session[T] {
 	s := &Session[T]{limits: l}
-	s.Out.init(int(l.ReceiveMaximum))
-	s.In.init(int(l.OwnMaximum), l.Version == mqtt.V5)
-	s.toPeer.max = l.AliasesOut
-	s.ofPeer.max = l.AliasesIn
+	s.Out.init(l.ReceiveMaximum)
+	s.In.init(l.OwnMaximum, l.Version == mqtt.V5)
 	return s
 }
 
 // Limits are those that New was given.
 func (s *Session[T]) Limits() *Limits { return &s.limits }
+
+var errAlias = errors.New("topic alias above the maximum")
 
 // ResolveAlias puts the topic of an inbound PUBLISH right where it came by alias, and learns new aliases
 // [MQTT-3.3.2-7, MQTT-3.3.2-12]. It leaves p.Topic empty never.
@@ -71,5 +87,8 @@ func (s *Session[T]) ResolveAlias(p *mqtt.Publish) *mqtt.Error {
 	if !ok {
 		return nil
 	}
-	return s.ofPeer.resolve(alias, p)
+	if alias == 0 || alias > s.limits.AliasesIn {
+		return &mqtt.Error{Code: mqtt.TopicAliasInvalid, Op: "PUBLISH", Err: errAlias}
+	}
+	return s.ofFive().ofPeer.resolve(alias, p)
 }

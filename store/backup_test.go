@@ -19,7 +19,9 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/klauspost/compress/zstd"
+	"github.com/noctule/noctule/internal/testkit/faultfs"
 )
 
 // backup makes a backup of a store that works.
@@ -406,25 +408,25 @@ func TestPowerCutsDuringRestore(t *testing.T) {
 // Where the disk is full, or fails, a restore ends with its error, and leaves nothing.
 func TestRestoreToADiskThatFails(t *testing.T) {
 	b := small(t)
-	restore := func(fs *faulty) error {
+	restore := func(fs *faultfs.FS) error {
 		_, err := Restore(bytes.NewReader(b), "data", RestoreOptions{FS: fs})
 		return err
 	}
-	leftNothing := func(fs *faulty, err, want error) {
+	leftNothing := func(fs *faultfs.FS, err, want error) {
 		t.Helper()
 		if !errors.Is(err, want) {
 			t.Fatalf("got %v, want %v", err, want)
 		}
-		fs.setRoom(-1)
-		fs.setFail(nil)
+		fs.SetRoom(-1)
+		fs.SetFail(nil)
 		if err := restore(fs); err != nil {
 			t.Fatalf("and again: %v", err)
 		}
 	}
 	failed := 0
 	for room := int64(0); ; room += 300 {
-		fs := newFaulty(vfs.NewMem())
-		fs.setRoom(room)
+		fs := faultfs.New(vfs.NewMem())
+		fs.SetRoom(room)
 		err := restore(fs)
 		if err == nil {
 			break
@@ -436,8 +438,8 @@ func TestRestoreToADiskThatFails(t *testing.T) {
 		t.Fatalf("only %d sizes are too small", failed)
 	}
 	for _, c := range [][2]string{{"sync", ".sst"}, {"create", "MANIFEST"}, {"sync", "MANIFEST"}, {"write", "log/"}, {"rename", "FORMAT"}} {
-		fs := newFaulty(vfs.NewMem())
-		fs.failOn(c[0], c[1], syscall.EIO)
+		fs := faultfs.New(vfs.NewMem())
+		fs.FailOn(c[0], c[1], syscall.EIO)
 		leftNothing(fs, restore(fs), syscall.EIO)
 	}
 }

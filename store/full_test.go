@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/noctule/noctule/internal/testkit/faultfs"
 )
 
 // kept fills a store with messages for a session, and returns what is to be there.
@@ -95,8 +97,8 @@ func TestFullDisk(t *testing.T) {
 
 func fullDisk(t *testing.T, full error, room int64) {
 	mem := vfs.NewCrashableMem()
-	fs := newFaulty(mem)
-	fs.full = full
+	fs := faultfs.New(mem)
+	fs.SetFull(full)
 	var told notices
 	o := Options{WriteBuffer: 16 << 10, Notice: told.add}
 	e := openDisk(t, fs, o)
@@ -106,7 +108,7 @@ func fullDisk(t *testing.T, full error, room int64) {
 			t.Fatal(err)
 		}
 	}
-	fs.setRoom(room)
+	fs.SetRoom(room)
 	refused := 0
 	for i := 0; refused < 20; i++ {
 		if err := k.publish(); errors.Is(err, ErrFull) {
@@ -128,7 +130,7 @@ func fullDisk(t *testing.T, full error, room int64) {
 	}
 	o.Notice = nil
 	k.check(mem.CrashClone(vfs.CrashCloneCfg{}), o)
-	fs.setRoom(-1)
+	fs.SetRoom(-1)
 	time.Sleep(3 * time.Second)
 	if n := len(told.of(Room)); n != 1 {
 		t.Fatalf("told %d times that there is room", n)
@@ -165,7 +167,7 @@ func TestDiskStaysFull(t *testing.T) {
 
 func diskStaysFull(t *testing.T, room int64) {
 	mem := vfs.NewCrashableMem()
-	fs := newFaulty(mem)
+	fs := faultfs.New(mem)
 	var told notices
 	o := Options{WriteBuffer: 16 << 10, Notice: told.add}
 	e := openDisk(t, fs, o)
@@ -175,7 +177,7 @@ func diskStaysFull(t *testing.T, room int64) {
 			t.Fatal(err)
 		}
 	}
-	fs.setRoom(room)
+	fs.SetRoom(room)
 	waiting := make(chan error, 1)
 	go func() { // acknowledges until the ballast is used up, and then waits
 		for {
@@ -213,9 +215,9 @@ func diskStaysFull(t *testing.T, room int64) {
 	k.check(left, o)
 
 	// The next start has no room either, and not even the ballast.
-	again := newFaulty(mem)
+	again := faultfs.New(mem)
 	_ = mem.Remove("data/" + ballastFile)
-	again.setRoom(0)
+	again.SetRoom(0)
 	var later notices
 	o.Notice = later.add
 	e = openDisk(t, again, o)
@@ -229,7 +231,7 @@ func diskStaysFull(t *testing.T, room int64) {
 		t.Fatalf("%v, %+v", p.Err, later.list)
 	}
 	k.s = e
-	again.setRoom(-1)
+	again.SetRoom(-1)
 	time.Sleep(3 * time.Second)
 	k.owner = claim(t, e, "c").Owner
 	for range 300 {
@@ -251,8 +253,8 @@ func TestFullAtTheEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for room := int64(0); room < 100<<10; room += 1 + room/3 {
 			mem := vfs.NewMem()
-			fs := newFaulty(mem)
-			fs.setRoom(room)
+			fs := faultfs.New(mem)
+			fs.SetRoom(room)
 			s, err := Open("data", Options{FS: fs, WriteBuffer: 64 << 10})
 			if err == nil {
 				if err := s.Close(); err != nil {
@@ -273,7 +275,7 @@ func TestFullAtTheEnds(t *testing.T) {
 			}
 			e = openDisk(t, fs, Options{WriteBuffer: 64 << 10})
 			_ = e.Close()
-			fs.setRoom(-1)
+			fs.SetRoom(-1)
 			e = openDisk(t, fs, Options{WriteBuffer: 64 << 10})
 			k.s, k.owner = e, claim(t, e, "c").Owner
 			for range 300 {
@@ -281,7 +283,7 @@ func TestFullAtTheEnds(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			fs.setRoom(room)
+			fs.SetRoom(room)
 			if err := e.Close(); err != nil {
 				t.Fatalf("with room for %d bytes: %v", room, err)
 			}

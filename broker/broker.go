@@ -248,6 +248,7 @@ func (b *Broker) drain(ctx context.Context) error {
 		case <-tick.C:
 		case <-done:
 			cut, done = true, nil
+			grace.Reset(10 * time.Second)
 			for _, sh := range b.shards {
 				sh.loop.Post(loop.Func(func(*loop.Loop) { sh.cut() }))
 			}

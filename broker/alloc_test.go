@@ -28,6 +28,7 @@ func (n *nowhere) Loop() *loop.Loop           { return n.loop }
 func (n *nowhere) Out() *transport.Out        { return &n.out }
 func (n *nowhere) Dirty()                     { n.out.Reset() }
 func (n *nowhere) Resume()                    {}
+func (n *nowhere) Blocked() bool              { return false }
 func (n *nowhere) Close(transport.Verdict)    {}
 func (n *nowhere) Move(*loop.Loop, loop.Task) {}
 

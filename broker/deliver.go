@@ -145,9 +145,10 @@ func (c *connection) outRoom() bool {
 	return c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2
 }
 
-// lookAgain pumps after the next flush. Where that can write all at once, nothing blocks and Drained does not come.
+// lookAgain pumps after the next flush. Where that can write all at once, nothing blocks and Drained does not come. Where it cannot,
+// Drained does, and to look again and again until then would keep the loop busy for as long as the client does not read.
 func (c *connection) lookAgain() {
-	if c.looking || c.state != open || c.tc.Out().Len() == 0 {
+	if c.looking || c.state != open || c.tc.Out().Len() == 0 || c.tc.Blocked() {
 		return
 	}
 	c.looking = true

@@ -53,6 +53,8 @@ type Conn interface {
 	// Out is the queue of bytes to be written. After appending call Dirty. Its Len counts the bytes that are on their way
 	// and not written yet. A core only appends: Advance, Take and Reset are the transport's.
 	Out() *Out
+	// Blocked says that Drained will come: a flush has left something in the out-queue since the last one.
+	Blocked() bool
 	// Dirty has the out-queue flushed at the end of the loop's iteration.
 	Dirty()
 

@@ -103,6 +103,9 @@ func (c *conn) Out() *transport.Out { return &c.out }
 // Dirty implements transport.Conn.
 func (c *conn) Dirty() { c.home.Load().Dirty(c) }
 
+// Blocked implements transport.Conn.
+func (c *conn) Blocked() bool { return c.blocked }
+
 // Resume implements transport.Conn.
 func (c *conn) Resume() {
 	if !c.paused || c.state != open {

@@ -80,6 +80,9 @@ func (l *local) Propose(entries []entry) error {
 	if l.slowed.Swap(false) {
 		l.notice(Notice{Kind: SlowDiskEnd, Text: fmt.Sprintf("the disk has taken a commit after %s", time.Since(start).Round(time.Millisecond))})
 	}
+	if err == nil && l.broken.Load() {
+		return ErrFailed // the disk failed elsewhere meanwhile: what this sync is worth nobody knows
+	}
 	if err == nil {
 		l.owed = nil
 		l.measures.commit(n, time.Since(start))

@@ -69,7 +69,7 @@ func newCast(e *env, o *Options) *cast {
 // streams makes a stream of each QoS for a publisher.
 func (c *caster) streams(publisher int) []publication {
 	var ps []publication
-	for q := mqtt.QoS(1); q <= 2; q++ {
+	for q := range mqtt.QoS(3) {
 		topic := fmt.Sprintf("%s/data/%d-%d/q%d", c.root, c.v, publisher, q)
 		ps = append(ps, publication{number: c.ledger.addStream(topic, q), topic: topic, qos: q})
 	}

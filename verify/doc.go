@@ -15,5 +15,7 @@
 // so that tests can give them made-up ledgers. What is judged is bounded by one rule: only what the standard demands of
 // every broker counts as a violation; what was not acknowledged may have happened or not.
 //
+// Where the broker runs is a Host's business: the usual one starts a command, the simulation of internal/sim plays a broker in its own process.
+//
 // The ledger is compact: four bytes for each message published, one bit for each message and subscriber.
 package verify

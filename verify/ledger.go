@@ -185,16 +185,23 @@ func (l *ledger) receive(r *receiver, d delivery) {
 
 // place enters a delivery of stream i and judges repetition and order. The caller holds mu.
 func (l *ledger) place(r *receiver, i int, d delivery, v Violation) {
-	if d.qos == 2 {
-		l.check(r.once, 1)
+	once := r.once
+	switch {
+	case d.qos == 0 && l.streams[i].qos == 0:
+		once = AtMostOnce
+	case d.qos < 2:
+		once = ""
+	}
+	if once != "" {
+		l.check(once, 1)
 	}
 	if r.seen[i].has(v.Sequence) {
-		if d.qos != 2 {
+		if once == "" {
 			l.totals.Repeated++
 			return
 		}
 		v.What = "it came again" + flagged(d)
-		l.violate(r.once, d.at, v)
+		l.violate(once, d.at, v)
 		return
 	}
 	r.seen[i].add(v.Sequence)

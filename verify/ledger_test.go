@@ -233,3 +233,24 @@ func TestPromisesAreAllReported(t *testing.T) {
 		t.Errorf("%d promises in %d results", len(promises), len(names))
 	}
 }
+
+// QoS 0 may be lost, and never comes twice.
+func TestQoS0(t *testing.T) {
+	l := testLedger()
+	n := l.addStream("data/q0", 0)
+	r := plain
+	r.client = "subscriber"
+	q := l.addReceiver(&r, func(string, mqtt.QoS) int { return 0 })
+	for range 3 {
+		l.publish(n)
+	}
+	get := func(seq uint64) {
+		l.receive(q, delivery{client: "subscriber", topic: "data/q0", payload: payload(testRun, token{kind: kindData, number: n, seq: seq}, 0)})
+	}
+	get(1)
+	get(3)
+	l.judgeLoss(s(10))
+	violated(t, l)
+	get(3)
+	violated(t, l, AtMostOnce)
+}

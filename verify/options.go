@@ -16,6 +16,7 @@ import (
 
 // Options say what to verify, and how.
 type Options struct {
+	Host           Host            // runs the broker; nil is a command of this host, which the next two describe
 	Command        []string        // starts the broker, in the foreground
 	URL            string          // mqtt://[USER:PASSWORD@]HOST:PORT, where the broker then listens
 	Rounds         int             // kills, at least 1
@@ -47,7 +48,7 @@ func Defaults() Options {
 // check refuses options that make no sense.
 func (o *Options) check() error {
 	switch {
-	case len(o.Command) == 0:
+	case o.Host == nil && len(o.Command) == 0:
 		return errors.New("there is no command that starts the broker")
 	case o.Rounds < 1:
 		return errors.New("there has to be at least one round")

@@ -18,6 +18,7 @@ type flight[T any] struct {
 	qos      mqtt.QoS
 	item     T
 	received bool // PUBREC came: PUBREL is on its way
+	resent   bool // on a second connection: what becomes of this copy tells nothing of the first one
 }
 
 // fate is what an acknowledgement means for a message.
@@ -27,6 +28,7 @@ const (
 	accepted  fate = 1 << iota // the broker owns it: PUBACK, the first PUBREC
 	completed                  // nothing more comes: PUBACK, PUBCOMP
 	refused                    // the reason code is one of failure
+	doubtful                   // and may have been taken when it was sent first
 )
 
 // add takes a message and gives its packet identifier. There are fewer than 65 535 flights.
@@ -71,7 +73,9 @@ func (o *outbox[T]) take(a *mqtt.Ack, v mqtt.Version) (item T, f fate, answer []
 		return item, 0, nil
 	}
 	if a.Code.IsError() && f&accepted != 0 {
-		f = refused
+		if f = refused; fl.resent {
+			f |= doubtful
+		}
 	}
 	if f&(completed|refused) != 0 {
 		o.flights = append(o.flights[:i], o.flights[i+1:]...)
@@ -85,11 +89,13 @@ func (o *outbox[T]) take(a *mqtt.Ack, v mqtt.Version) (item T, f fate, answer []
 // publish appends the PUBLISH of a flight, with DUP.
 func (o *outbox[T]) resend(v mqtt.Version, publish func(dst []byte, f flight[T]) []byte) []byte {
 	var b []byte
-	for _, f := range o.flights {
+	for i := range o.flights {
+		f := &o.flights[i]
 		if f.received {
 			b = mqtt.AppendAck(b, mqtt.PUBREL, f.id, mqtt.Success, v)
 		} else {
-			b = publish(b, f)
+			f.resent = true
+			b = publish(b, *f)
 		}
 	}
 	return b

@@ -111,6 +111,10 @@ func TestOutbox(t *testing.T) {
 	if _, f, _ := o.take(ack(mqtt.PUBCOMP, b, mqtt.PacketIdentifierNotFound), mqtt.V5); f != completed {
 		t.Errorf("PUBCOMP of what the broker has forgotten: %d", f)
 	}
+	if _, f, _ := o.take(ack(mqtt.PUBACK, o.flights[0].id, mqtt.QuotaExceeded), mqtt.V5); f != refused|doubtful {
+		t.Errorf("refused when it was sent again: %d", f)
+	}
+	o.add(1, "e")
 	if given := o.abandon(); len(given) != 1 || given[0].item != "e" || len(o.flights) != 0 {
 		t.Errorf("abandoned %+v", given)
 	}

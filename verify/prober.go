@@ -153,12 +153,14 @@ func (p *prober) change(n *conn) {
 		before := p.states[k]
 		p.states[k].presence = unknown
 		if before.presence == there && p.rng.IntN(2) == 0 {
-			existed, acked := p.unsubscribe(n, p.topics[k])
+			code, acked := p.unsubscribe(n, p.topics[k])
 			if !acked {
 				return
 			}
-			p.ledger.unsubscribed(p.id, p.topics[k], before.presence, existed, p.now())
-			p.states[k] = subscribed{presence: gone}
+			p.ledger.unsubscribed(p.id, p.topics[k], before.presence, code != mqtt.NoSubscriptionExisted, p.now())
+			if !code.IsError() {
+				p.states[k] = subscribed{presence: gone}
+			}
 		} else {
 			codes := p.subscribe(n, mqtt.Subscription{Filter: []byte(p.topics[k]), QoS: mqtt.QoS(q)})
 			if len(codes) != 1 {

@@ -45,8 +45,11 @@ func start(command []string, w io.Writer) (*process, error) {
 	return p, nil
 }
 
-// end sends the signal to the group and waits until the process has ended; one that does not heed it within patience is killed.
-func (p *process) end(s Signal, patience time.Duration) error {
+// Ended implements Process.
+func (p *process) Ended() <-chan struct{} { return p.ended }
+
+// End sends the signal to the group and waits until the process has ended; one that does not heed it within patience is killed.
+func (p *process) End(s Signal, patience time.Duration) error {
 	if err := signalGroup(p.cmd.Process, s); err != nil {
 		return fmt.Errorf("signal %s: %w", s, err)
 	}
@@ -64,8 +67,8 @@ func (p *process) end(s Signal, patience time.Duration) error {
 	return nil
 }
 
-// why says how a process ended by itself, and what it said last.
-func (p *process) why() error {
+// Why says how a process ended by itself, and what it said last.
+func (p *process) Why() error {
 	how := "it ended"
 	if p.err != nil {
 		how = p.err.Error()

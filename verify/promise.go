@@ -26,6 +26,7 @@ const (
 	DeliveredShared      Promise = "delivered-shared"
 	ExactlyOnce          Promise = "exactly-once"
 	ExactlyOnceShared    Promise = "exactly-once-shared"
+	AtMostOnce           Promise = "at-most-once"
 	InOrder              Promise = "in-order"
 	Intact               Promise = "intact"
 	NoPhantom            Promise = "no-phantom"
@@ -54,6 +55,7 @@ var promises = []struct {
 	{DeliveredShared, "... shared subscriptions"},
 	{ExactlyOnce, "QoS 2 comes once"},
 	{ExactlyOnceShared, "QoS 2 comes once to a shared subscription"},
+	{AtMostOnce, "QoS 0 comes once at most"},
 	{InOrder, "messages of one publisher and topic come in order"},
 	{Intact, "topic, payload and QoS are as published"},
 	{NoPhantom, "nothing comes that was not published"},

@@ -103,6 +103,7 @@ func (r *retainer) settled(s setting, f fate) {
 	switch {
 	case f&completed != 0:
 		r.ledger.retainAcked(s.number, s.n, r.now())
+	case f&doubtful != 0: // it may be in force or not
 	case f&refused != 0:
 		r.ledger.retainRefused(s.number, s.n)
 	default:

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"time"
 )
@@ -37,7 +36,7 @@ type run struct {
 	o       Options
 	rng     *rand.Rand
 	cast    *cast
-	process *process
+	process Process
 	life    life
 	rounds  int // begun
 }
@@ -53,22 +52,23 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	e := &env{
-		address: address, username: username, password: password, trace: newTrace(o.Ledger), began: time.Now(),
+		username: username, password: password, trace: newTrace(o.Ledger), began: time.Now(),
 		runID: mix(o.Seed ^ uint64(time.Now().UnixNano())), restart: o.RestartTimeout, quiet: o.Quiet,
 	}
 	e.root = fmt.Sprintf("noctule-verify/%08x", uint32(e.runID))
 	e.ledger = newLedger(e.runID, o.Tolerance, o.MaxPayload, e.trace)
 	r := &run{env: e, o: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}
 	r.cast = newCast(e, &o)
-	if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("something listens on %s before the broker was started", address)
+	if e.host = o.Host; e.host == nil {
+		if e.host, err = newProgram(o.Command, address, o.Output); err != nil {
+			return nil, err
+		}
 	}
 	stop := r.report(ctx)
 	ended, err := r.all(ctx)
 	stop()
 	if r.process != nil {
-		err = errors.Join(err, r.process.end(Kill, termPatience))
+		err = errors.Join(err, r.process.End(Kill, termPatience))
 	}
 	if err := errors.Join(err, e.trace.flush()); err != nil {
 		return nil, err
@@ -189,6 +189,7 @@ func (r *run) play(ctx context.Context, end func() error) error {
 	var publishers, others sync.WaitGroup
 	l := r.life
 	l.published = make(chan struct{})
+	r.host.Play(l.phase == working)
 	for _, a := range r.cast.publishers {
 		publishers.Go(func() { a.live(alive, &l) })
 	}
@@ -209,8 +210,10 @@ func (r *run) play(ctx context.Context, end func() error) error {
 // killAfter kills the broker after a while. One that ends by itself before is noted.
 func (r *run) killAfter(ctx context.Context, d time.Duration) error {
 	select {
-	case <-r.process.ended:
-		r.ledger.started(r.now(), fmt.Errorf("the broker ended by itself: %w", r.process.why()))
+	case <-r.process.Ended():
+		if why := r.process.Why(); why != nil {
+			r.ledger.started(r.now(), fmt.Errorf("the broker ended by itself: %w", why))
+		}
 	case <-time.After(d):
 	case <-ctx.Done():
 	}
@@ -221,7 +224,7 @@ func (r *run) killAfter(ctx context.Context, d time.Duration) error {
 func (r *run) kill() error {
 	r.trace.write(r.now(), "", "KILL %s", r.o.Signal)
 	at := r.now()
-	err := r.process.end(r.o.Signal, termPatience)
+	err := r.process.End(r.o.Signal, termPatience)
 	r.ledger.death(at)
 	r.process = nil
 	return err
@@ -229,14 +232,14 @@ func (r *run) kill() error {
 
 // stumble starts the broker and kills it before or soon after it is ready.
 func (r *run) stumble(ctx context.Context) error {
-	p, err := start(r.o.Command, r.o.Output)
+	p, err := r.host.Start()
 	if err != nil {
 		return fmt.Errorf("start the broker: %w", err)
 	}
 	r.trace.write(r.now(), "", "START, to be killed at once")
 	sleep(ctx, r.chance(maxStart))
 	at := r.now()
-	err = p.end(Kill, termPatience)
+	err = p.End(Kill, termPatience)
 	r.ledger.death(at)
 	return err
 }
@@ -254,15 +257,9 @@ func (r *run) comeBack(ctx context.Context) (bool, error) {
 	return err == nil, nil
 }
 
-var errEscaped = errors.New("the broker still listens after its process group was killed: the command has to keep it in the foreground")
-
 // start starts the broker and waits until it lets a client in.
 func (r *run) start(ctx context.Context) error {
-	if c, err := net.DialTimeout("tcp", r.address, time.Second); err == nil {
-		c.Close()
-		return errEscaped
-	}
-	p, err := start(r.o.Command, r.o.Output)
+	p, err := r.host.Start()
 	if err != nil {
 		return err
 	}
@@ -277,8 +274,8 @@ func (r *run) start(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-p.ended:
-			return p.why()
+		case <-p.Ended():
+			return p.Why()
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(connectPause):

@@ -107,7 +107,12 @@ func (s *sender[T]) more(window int) []byte {
 		if len(s.outbox.flights) >= window {
 			return b
 		}
-		if q, item, ok := s.next(); ok {
+		q, item, ok := s.next()
+		switch {
+		case !ok:
+		case q == 0:
+			b = s.encode(b, flight[T]{item: item}, false)
+		default:
 			s.outbox.add(q, item)
 			b = s.encode(b, s.outbox.flights[len(s.outbox.flights)-1], false)
 		}

@@ -19,7 +19,7 @@ const (
 	online    habit = iota // always there
 	sometimes              // there in every third life of the broker
 	late                   // there only at the end of the run
-	flapping               // comes, reads some, cuts the connection with the last ones unanswered
+	flapping               // comes, reads some, cuts the connection or has the next one take over, with the last ones unanswered
 	slow                   // always there; answers after a while, so that kills come between the steps of QoS 2
 )
 
@@ -49,11 +49,20 @@ func (s *subscriber) live(ctx context.Context, l *life) {
 	if l.phase == working && (s.habit == late || s.habit == sometimes && l.number%3 != 0) {
 		return
 	}
+	var before *conn // that the next one takes over
+	leave := func() {
+		if before != nil {
+			before.close()
+			before = nil
+		}
+	}
+	defer leave()
 	for cut := true; ctx.Err() == nil; {
 		n, ack, err := s.join(ctx, false)
 		if err != nil {
 			return
 		}
+		leave()
 		if !cut {
 			s.ledger.disconnected()
 		}
@@ -64,8 +73,11 @@ func (s *subscriber) live(ctx context.Context, l *life) {
 		}
 		if cut = s.habit == flapping && l.phase == working; cut {
 			s.some(n)
-			n.close()
-			s.tell("CUT")
+			before = n
+			if s.rng.IntN(3) > 0 {
+				leave()
+				s.tell("CUT")
+			}
 			sleep(ctx, time.Duration(s.rng.Int64N(int64(200*time.Millisecond))))
 			continue
 		}

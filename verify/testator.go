@@ -134,7 +134,7 @@ func (t *testator) scatter(ctx context.Context) {
 // bequeath connects a new client with a will; the connection is nil if that was not granted.
 func (t *testator) bequeath(ctx context.Context) (heir, *conn) {
 	delay := willDelays[t.rng.IntN(len(willDelays))]
-	h := heir{client: t.client}
+	h := heir{client: client{env: t.env, v: t.v}} // not a copy of all: the listener changes what it holds
 	h.number, h.id = t.ledger.addWill(t.id, time.Duration(delay)*time.Second)
 	h.expiry, h.holds = willExpiry, gone
 	n, _, err := h.connect(ctx, false, &mqtt.Will{

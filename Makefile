@@ -1,9 +1,10 @@
 # An index of one-line commands.
-.PHONY: check test race fuzz conformance bench lint run
+.PHONY: check test race sim fuzz conformance bench lint run
 
 check: ; .ci/run
 test: ; go test ./...
 race: ; go test -race -short ./...
+sim: ; go test -count=1 ./internal/sim -seeds 250
 conformance: ; go test -count=1 ./conformance ./interop
 lint: ; go vet ./... && go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 bench: ; cd bench && go run .

@@ -6,7 +6,7 @@
 //
 // The phases are starting (New), ready (Serve, once all listeners accept), draining (clients are told to leave) and stopped.
 // A Server is owned by the goroutine that calls New and Serve; Reload, Phase and Addresses may be called from any. It starts
-// one goroutine for each listening socket, one for the admin server and one for the service manager's watchdog; Serve
+// one goroutine for each listening socket, for the admin server, for the service manager's watchdog and for unused memory; Serve
 // waits for all of them.
 package server
 
@@ -184,6 +184,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.notify.ready()
 	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	s.serving.Go(func() { s.notify.watchdog(watching, s.alive) })
+	s.serving.Go(func() { giveBack(watching) })
 	var broken error
 	select {
 	case <-ctx.Done():

@@ -1,0 +1,44 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"testing"
+	"time"
+)
+
+func TestMemoryIsGivenBackOnceAfterABurst(t *testing.T) {
+	const mib = 1 << 20
+	now := time.Unix(1000, 0)
+	g := giver{}
+	for i, step := range []struct {
+		u    usage
+		want bool
+	}{
+		{usage{allocated: 100 * mib, live: 20 * mib, resident: 60 * mib}, false}, // it has just allocated much
+		{usage{allocated: 100 * mib, live: 20 * mib, resident: 60 * mib}, true},
+		{usage{allocated: 100 * mib, live: 20 * mib, resident: 60 * mib}, false}, // nothing more comes of it
+		{usage{allocated: 200 * mib, live: 20 * mib, resident: 60 * mib}, false},
+		{usage{allocated: 200 * mib, live: 20 * mib, resident: 60 * mib}, false}, // too soon
+		{usage{allocated: 200 * mib, live: 20 * mib, resident: 22 * mib}, false},
+	} {
+		if got := g.due(step.u, now); got != step.want {
+			t.Errorf("step %d: %v", i, got)
+		}
+		now = now.Add(time.Second)
+	}
+	now = now.Add(betweenGifts)
+	if g.due(usage{allocated: 200 * mib, live: 20 * mib, resident: 22 * mib}, now) {
+		t.Error("a collection for nothing")
+	}
+	if !g.due(usage{allocated: 200 * mib, live: 20 * mib, resident: 60 * mib}, now) {
+		t.Error("memory was kept for ever")
+	}
+}
+
+func TestUsageIsRead(t *testing.T) {
+	if u := readUsage(); u.allocated == 0 || u.resident == 0 {
+		t.Errorf("%+v", u)
+	}
+}

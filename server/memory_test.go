@@ -42,3 +42,11 @@ func TestUsageIsRead(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 }
+
+func TestSmallHeapsAreCollectedLessOften(t *testing.T) {
+	for live, want := range map[uint64]int{0: 800, 1 << 20: 800, 8 << 20: 400, 16 << 20: 200, 32 << 20: 100, 1 << 30: 100} {
+		if got := percentFor(live); got != want {
+			t.Errorf("GOGC is %d for a live heap of %d bytes, want %d", got, live, want)
+		}
+	}
+}

@@ -184,7 +184,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.notify.ready()
 	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	s.serving.Go(func() { s.notify.watchdog(watching, s.alive) })
-	s.serving.Go(func() { giveBack(watching) })
+	s.serving.Go(func() { mindMemory(watching) })
 	var broken error
 	select {
 	case <-ctx.Done():

@@ -14,11 +14,16 @@ import (
 // Memory that a burst has left (connections that came, messages that were queued) is given back to the system once the process
 // is quiet, at the price of one collection. The runtime alone keeps up to twice of what lives, until something is allocated again.
 const (
-	memoryLook   = time.Second
-	quietBytes   = 1 << 20 // allocated from one look to the next, at most
-	worthBytes   = 4 << 20 // to be gained, at least, and an eighth of what lives
-	betweenGifts = 10 * time.Second
+	memoryLook = 250 * time.Millisecond
+	quietBytes = 256 << 10 // allocated from one look to the next, at most
+	worthBytes = 4 << 20   // to be gained, at least, and an eighth of what lives
 )
+
+// pause is how long it is at least from one gift to the next: the collection that a gift takes costs about a second of
+// processor time for a gigabyte that lives.
+func pause(live uint64) time.Duration {
+	return 2*time.Second + time.Duration(live>>25)*time.Second
+}
 
 // giver decides when to give memory back.
 type giver struct {
@@ -38,7 +43,7 @@ func (g *giver) due(u usage, now time.Time) bool {
 		g.given = false
 		return false
 	}
-	if g.given || now.Sub(g.last) < betweenGifts || u.resident < u.live+max(worthBytes, u.live/8) {
+	if g.given || now.Sub(g.last) < pause(u.live) || u.resident < u.live+max(worthBytes, u.live/8) {
 		return false
 	}
 	g.given, g.last = true, now

@@ -26,9 +26,9 @@ func TestMemoryIsGivenBackOnceAfterABurst(t *testing.T) {
 		if got := g.due(step.u, now); got != step.want {
 			t.Errorf("step %d: %v", i, got)
 		}
-		now = now.Add(time.Second)
+		now = now.Add(memoryLook)
 	}
-	now = now.Add(betweenGifts)
+	now = now.Add(pause(20 * mib))
 	if g.due(usage{allocated: 200 * mib, live: 20 * mib, resident: 22 * mib}, now) {
 		t.Error("a collection for nothing")
 	}

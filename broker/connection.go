@@ -97,6 +97,14 @@ func (c *connection) rarely() *rare {
 	return c.rare
 }
 
+// tidy lets go of it when nothing is left in it: most clients need it once, while they subscribe.
+func (c *connection) tidy() {
+	r := c.rare
+	if len(r.streams)+len(r.full)+len(r.heldBack)+r.unanswered+r.asked == 0 && !r.waitsForRoom && r.reauth == nil && r.reference == "" {
+		c.rare = nil
+	}
+}
+
 // hold says why a connection is not read.
 type hold byte
 

@@ -270,6 +270,18 @@ func (c *connection) settle(e *session.Inflight[tag]) {
 	}
 }
 
+// pumpRare goes on with retained messages for new subscriptions, and tells shared subscriptions of room.
+func (c *connection) pumpRare() {
+	if r := c.rare; r != nil && len(r.streams) > 0 {
+		r.streams[0].next(c)
+	}
+	for c.rare != nil && len(c.rare.full) > 0 && c.queue.Len() == 0 && c.room() {
+		m := c.rare.full[0]
+		c.rare.full = c.rare.full[1:]
+		m.roomAgain(c.sh)
+	}
+}
+
 // pump moves what waits, as far as window and out-queue have room: the queue in memory, then the store, then retained
 // messages for new subscriptions.
 func (c *connection) pump() {
@@ -290,19 +302,8 @@ func (c *connection) pump() {
 	if c.kept != nil && c.kept.behind {
 		c.readStore()
 	}
-	waiting := c.queue.Len()
-	if r := c.rare; r != nil {
-		if len(r.streams) > 0 {
-			r.streams[0].next(c)
-		}
-		for len(r.full) > 0 && c.queue.Len() == 0 && c.room() {
-			m := r.full[0]
-			r.full = r.full[1:]
-			m.roomAgain(c.sh)
-		}
-		waiting = c.queue.Len() + len(r.streams) + len(r.full)
-	}
-	if waiting > 0 || c.kept != nil && c.kept.behind {
+	c.pumpRare()
+	if c.queue.Len() > 0 || c.rare != nil && len(c.rare.streams)+len(c.rare.full) > 0 || c.kept != nil && c.kept.behind {
 		c.lookAgain()
 	}
 }

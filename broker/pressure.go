@@ -145,7 +145,8 @@ func (sh *shard) holdAgain(k *keeping) bool {
 	if c.state != open || !sh.b.diskFull() {
 		return false
 	}
-	c.rare.heldBack = append([]*keeping{k}, c.rare.heldBack...)
+	r := c.rarely()
+	r.heldBack = append([]*keeping{k}, r.heldBack...)
 	sh.tryLater(c)
 	return true
 }

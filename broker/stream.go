@@ -124,6 +124,7 @@ func (c *connection) endStream(s *stream) {
 			c.rare.streams = slices.Delete(c.rare.streams, i, i+1)
 			s.sub.streams--
 			s.sub.both = nil
+			c.tidy()
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,7 +114,21 @@ func (p *patient) file(open func() (vfs.File, error)) (vfs.File, error) {
 	return patientFile{file, p}, err
 }
 
+// manifestMarker begins the name of the file by which Pebble says which MANIFEST counts.
+const manifestMarker = "marker.manifest."
+
+// Create makes a file. Pebble makes a MANIFEST, then the marker that names it, and only then syncs the folder. A power cut that keeps the
+// later name and not the earlier one would leave a state without a list of its files: so the folder is synced between them, too.
 func (p *patient) Create(name string, k vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(p.PathBase(name), manifestMarker) {
+		dir, err := p.OpenDir(p.PathDir(name))
+		if err == nil {
+			err = errors.Join(dir.Sync(), dir.Close())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	return p.file(func() (vfs.File, error) { return p.FS.Create(name, k) })
 }
 

@@ -106,7 +106,7 @@ func (c *connection) tidy() {
 }
 
 // hold says why a connection is not read.
-type hold byte
+type hold uint16
 
 const (
 	holdDecider    hold = 1 << iota // a decider is at work
@@ -117,6 +117,7 @@ const (
 	holdUnanswered                  // too many retained messages of QoS 0 wait for the store
 	holdStore                       // too much of all clients waits for the store
 	holdFull                        // its messages wait for room on the disk
+	holdOne                         // one is on its way while the disk is full
 )
 
 // stop keeps the connection from being read for a reason.

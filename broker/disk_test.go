@@ -220,9 +220,10 @@ func TestFullDiskHoldsBack(t *testing.T) {
 			p.Send(&m)
 		}
 		p.WantSilence(quiet)
-		gone.Conn.Close()
+		again := clean(t, b, v, "gone"+v.String()) // takes over: what was held goes with the connection
 		other.Publish(publish("free", "flows", 0, 0))
 		other.WantPublish("free", "flows")
+		again.Disconnect()
 		g.Fail(nil)
 		w.Notice(store.Notice{Kind: store.Room, Text: "room"})
 		for i := range uint16(20) {
@@ -364,5 +365,30 @@ func TestCleanConnectNeedsNoStore(t *testing.T) {
 	}
 	if n := g.Held(); n != 0 {
 		t.Errorf("%d commands wait", n)
+	}
+}
+
+// While the disk is full a client's messages go to the store one by one: none finds room behind one that was refused and is sent again.
+func TestFullDiskTakesOneMessageAtATime(t *testing.T) {
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		g := storetest.Gate(store.NewMemory(store.Options{}))
+		w := new(broker.StoreWatch)
+		b := brokertest.New(t, broker.Options{Loops: 2, Store: g, Watch: w})
+		s, _ := lasting(t, b, "s")
+		s.Subscribe(1, 2, "kept")
+		p := clean(t, b, v, "p")
+		w.Notice(store.Notice{Kind: store.DiskFull, Text: "full"})
+		g.Hold()
+		first, second := publish("kept", "1", 1, 1), publish("kept", "2", 2, 2)
+		p.Send(&first, &second)
+		waitHeld(t, g, 1)
+		time.Sleep(quiet)
+		if n := g.Held(); n != 1 {
+			t.Errorf("%v: %d messages are on their way to a full disk", v, n)
+		}
+		w.Notice(store.Notice{Kind: store.Room, Text: "room"})
+		g.Release()
+		p.WantAck(mqtt.PUBACK, 1)
+		p.WantAck(mqtt.PUBREC, 2)
 	}
 }

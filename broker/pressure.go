@@ -30,7 +30,9 @@ type pressure struct {
 	looking bool // again is set
 }
 
-// keepingFrom pauses a client that has much on its way to the store, or that would add to too much of it.
+// keepingFrom pauses a client that has much on its way to the store, or that would add to too much of it. While the disk is full a client has
+// one message on its way: a later one would find the room that comes back when the one before has been refused, and overtake it, for
+// that one is sent again.
 func (sh *shard) keepingFrom(c *connection, m *mqtt.Message) {
 	if m.QoS == 0 {
 		r := c.rarely()
@@ -38,6 +40,8 @@ func (sh *shard) keepingFrom(c *connection, m *mqtt.Message) {
 		if r.unanswered >= int(c.sess.Limits().OwnMaximum) {
 			c.stop(holdUnanswered)
 		}
+	} else if sh.b.diskFull() {
+		c.stop(holdOne)
 	}
 	if c.hold&holdStore != 0 || !sh.b.storeBusy(1) {
 		return
@@ -49,9 +53,10 @@ func (sh *shard) keepingFrom(c *connection, m *mqtt.Message) {
 	}
 }
 
-// keptFrom counts a retained message of QoS 0 that the store is done with.
+// keptFrom counts a message that the store is done with.
 func (c *connection) keptFrom(m *mqtt.Message) {
 	if m.QoS > 0 {
+		c.resume(holdOne)
 		return
 	}
 	c.rare.unanswered--
@@ -81,8 +86,8 @@ func (sh *shard) lookLater() {
 }
 
 // holdBack keeps a message for which the disk has no room, and says whether it may: its publisher is not answered and not read until
-// it is kept. Those that were on their way with it follow in their order. One of them may be kept before the first is, where
-// room appears in between: it was received later, but its acknowledgement comes first.
+// it is kept. Those that were on their way with it when the disk became full follow in their order. One of them may be kept
+// before the first is, where room appears in between: it was received later, but its acknowledgement comes first.
 func (sh *shard) holdBack(k *keeping) bool {
 	c := k.c
 	if c == nil || c.state != open || k.Message.QoS == 0 || !sh.b.diskFull() || sh.b.config.Load().policy.WhenFull != HoldWhenFull {

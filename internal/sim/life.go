@@ -42,11 +42,12 @@ type life struct {
 	why    error         // why it ended by itself, after over
 
 	mu      sync.Mutex // guards the following; nothing that waits is called under it
-	open    bool       // the store is
+	open    bool       // the store is, and is not being closed
 	began   time.Time  // when the clients began to work; zero before
 	changes int        // of files since then
 	syncs   int
 	failed  bool // a sync
+	ofState bool // of a file of Pebble's
 	dead    bool
 	conns   []*memnet.Conn // of the broker
 }
@@ -129,7 +130,7 @@ func (l *life) ask(op, path string) error {
 		}
 		dies = l.end != failedSync && l.changes == l.change
 	}
-	failed := l.failed
+	failed := l.failed && (!l.lies || l.ofState == ofState(path)) // what has lost one file's pages is honest about other files
 	l.mu.Unlock()
 	if takes == l.crawl && takes > 0 {
 		l.host.hit("slow sync")
@@ -146,7 +147,7 @@ func (l *life) ask(op, path string) error {
 	if fails {
 		l.host.hit("failed sync")
 		l.mu.Lock()
-		l.failed = true
+		l.failed, l.ofState = true, ofState(path)
 		l.mu.Unlock()
 	}
 	switch {
@@ -273,6 +274,9 @@ func (l *life) Why() error { return l.why }
 func (l *life) End(verify.Signal, time.Duration) error {
 	if l.end == stopped {
 		l.fs.SetRoom(-1)
+		l.mu.Lock()
+		l.open = false
+		l.mu.Unlock()
 		if err := l.stop(stopPatience); err != nil && !errors.Is(err, context.DeadlineExceeded) { // takers over leave a window full
 			l.host.wrong("life %d: stop: %w", l.number, err)
 		}

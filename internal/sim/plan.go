@@ -67,7 +67,7 @@ type fate struct {
 	end     end
 	change  int  // at which it ends; 0 is when the run says so. Of a failed sync: which one fails
 	keep    int  // percent of what was not synced
-	lies    bool // syncs after the failed one succeed, and do nothing
+	lies    bool // syncs of the same part after the failed one succeed, and do nothing; else all of them fail
 	reset   bool // connections are reset at the end, so that what was on its way is lost, too
 	rng     *rand.Rand
 }

@@ -14,8 +14,8 @@
 // and not only into its rest, each sync takes a while, and so does each byte on its way.
 //
 // A goroutine that waits for a mutex does not count as waiting for time. Whoever holds a mutex while a sync takes its time, and has
-// others wait for it, would stop the clock for ever. Pebble does so while it is opened, and then only: so the files of the state take no
-// time as long as the store is being opened. A simulation in which it happens makes no progress, and its test ends with the stacks of all
+// others wait for it, would stop the clock for ever. Pebble does so while it is opened or closed (DB.mu): so the files of
+// the state take no time then. A simulation in which it happens makes no progress, and its test ends with the stacks of all
 // goroutines.
 package sim
 

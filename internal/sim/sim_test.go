@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,7 +21,7 @@ var (
 	seeds = flag.Int("seeds", 20, "how many seeds are played")
 	first = flag.Uint64("first", 0, "the first of them")
 	seed  = flag.Int64("seed", -1, "play this one only")
-	trace = flag.String("trace", "", "write what happened to this file, with -seed")
+	trace = flag.String("trace", "", "write what happened in a seed that breaks something to a file of this folder")
 )
 
 // hung is how long a simulation may take, in real time.
@@ -64,12 +65,17 @@ func TestWholeBrokerUnderFaults(t *testing.T) {
 		o := Options{Seed: from + uint64(i)}
 		t.Run(fmt.Sprint("seed=", o.Seed), func(t *testing.T) {
 			t.Parallel()
-			if *seed >= 0 && *trace != "" {
-				f, err := os.Create(*trace)
+			if *trace != "" {
+				name := filepath.Join(*trace, fmt.Sprintf("seed-%d.log", o.Seed))
+				f, err := os.Create(name)
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer f.Close()
+				defer func() {
+					if f.Close(); !t.Failed() {
+						os.Remove(name)
+					}
+				}()
 				o.Trace = f
 			}
 			out, err := play(t, o)

@@ -155,7 +155,7 @@ func (h *host) cut(disk *vfs.MemFS, f *fate) *vfs.MemFS {
 // skip is what the control answers a sync.
 func (h *host) skip() error {
 	if h.Forgetful {
-		return faultfs.Skip
+		return faultfs.ErrSkip
 	}
 	return nil
 }

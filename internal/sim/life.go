@@ -154,7 +154,7 @@ func (l *life) ask(op, path string) error {
 	case fails, failed && !l.lies:
 		return syscall.EIO
 	case failed:
-		return faultfs.Skip
+		return faultfs.ErrSkip
 	}
 	return l.host.skip()
 }

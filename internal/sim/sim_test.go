@@ -54,7 +54,7 @@ func TestWholeBrokerUnderFaults(t *testing.T) {
 	tally.faults = map[string]int{}
 	t.Cleanup(func() {
 		t.Logf("faults: %v", tally.faults)
-		for _, fault := range []string{"killed", "power cut", "failed sync", "stopped", "ended within a change", "cut while opening", "torn tail", "full disk",
+		for _, fault := range []string{"killed", "power cut", "failed sync", "stopped", "ended within a change", "cut while opening", "full disk",
 			"slow sync", "broken connection"} {
 			if n >= 20 && tally.faults[fault] == 0 {
 				t.Errorf("in none of %d seeds: %s", n, fault)

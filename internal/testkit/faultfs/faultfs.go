@@ -14,8 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Skip has a sync succeed that does nothing.
-var Skip = errors.New("skip")
+// ErrSkip has a sync succeed that does nothing.
+var ErrSkip = errors.New("skip")
 
 // FS is a file system on which there is only so much room, and that fails where a test wants it to. Any goroutine uses it.
 type FS struct {
@@ -43,7 +43,7 @@ func (f *FS) SetFull(err error) {
 	f.full = err
 }
 
-// SetFail sets what is asked before each change, without a lock: create, write, sync, rename, remove, and read. It may block. With Skip a sync
+// SetFail sets what is asked before each change, without a lock: create, write, sync, rename, remove, and read. It may block. With ErrSkip a sync
 // does nothing.
 func (f *FS) SetFail(fail func(op, path string) error) {
 	f.mu.Lock()
@@ -97,7 +97,7 @@ func (f *FS) sync(path string, do func() error) error {
 	switch err := f.ask("sync", path); err {
 	case nil:
 		return do()
-	case Skip:
+	case ErrSkip:
 		return nil
 	default:
 		return err

@@ -24,9 +24,8 @@ var damages = flag.Int("damages", 150, "how many times a file is damaged in each
 
 // truth is what clients brought, as the store may give it back.
 type truth struct {
-	payloads map[string]bool                 // each is published once, and names its topic
-	filters  map[SessionID]map[string]bool   // ever subscribed to
-	received map[SessionID]map[uint16]uint64 // packet identifiers in use
+	payloads map[string]bool               // each is published once, and names its topic
+	filters  map[SessionID]map[string]bool // ever subscribed to
 }
 
 func newTruth() *truth {

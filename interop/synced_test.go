@@ -1,6 +1,8 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package interop
 
 import (
@@ -12,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -62,9 +63,6 @@ var promises = regexp.MustCompile(`<message \d{5}>|watched/\+/<subscription>`)
 // watchAcknowledgements publishes to a persistent session that is away, under strace, and returns the acknowledgements that
 // came too early, and how many there were.
 func watchAcknowledgements(t *testing.T, class string) (early []string, checked int) {
-	if runtime.GOOS != "linux" {
-		t.Skip("NOT TESTED: strace is of Linux")
-	}
 	trace, port := filepath.Join(t.TempDir(), "trace"), freePort(t)
 	cmd := exec.Command(need(t, "strace"), "-f", "-qq", "-xx", "-s", "20000", "-o", trace,
 		"-e", "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,fdatasync,fsync", program, "run",

@@ -117,7 +117,7 @@ func (d *disk) readable() (*salvage.Report, error) {
 			return err
 		}
 		b.Reset()
-		return nil
+		return d.flush(db)
 	}
 	report, err := salvage.Read(d.fs, d.path(stateDir), func(key, value []byte) error {
 		if _, err := openRow(key, value); err != nil {
@@ -132,9 +132,6 @@ func (d *disk) readable() (*salvage.Report, error) {
 		err = write(0)
 	}
 	_ = b.Close()
-	if err == nil {
-		err = d.flush(db)
-	}
 	d.db = db
 	if e := d.closeState(); err == nil {
 		err = e

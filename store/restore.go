@@ -174,7 +174,7 @@ func (x *restoring) buildState(r io.Reader) (err error) {
 			return err
 		}
 		b.Reset()
-		return nil
+		return x.flush(x.db)
 	})
 	if b == nil {
 		return err

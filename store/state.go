@@ -32,6 +32,7 @@ func (d *disk) stateOptions() *pebble.Options {
 	o.L0CompactionThreshold = 8 // checkpoints are few and large; filling a queue takes a fifth less CPU so (5.4 to 4.1 us a message)
 	o.LBaseMaxBytes = 256 << 20
 	o.Experimental.CompactionScheduler = newCompactions(&d.suspect)
+	o.MemTableStopWritesThreshold = mostMemTables
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most looks for a second reference to a message find none
 	}
@@ -121,6 +122,9 @@ const (
 	// mostSublevels is how far compactions may fall behind before Pebble holds checkpoints up: so far that it does not
 	// come to it where compactions are impossible, because something is damaged or the disk is full.
 	mostSublevels = 1000
+	// mostMemTables is so many that Pebble never holds up who commits until a flush has ended: one that fails is tried
+	// again for ever, and who is held up inside Pebble cannot be told. Whoever commits calls flush before the next batch instead.
+	mostMemTables = 1 << 20
 	// closeState waits so long for goroutines that a failing disk holds up.
 	longestClose = 5 * time.Second
 )

@@ -5,6 +5,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ type entry struct {
 	at      Position
 	class   Durability
 	command command
+	grows   bool // a full disk refuses it: whoever asked can be told, and it would take room for long
 }
 
 // volatile says that what stands at a position is in memory only.
@@ -239,7 +241,7 @@ func (e *engine) number(batch []command) (weight int64) {
 		if c.kind() != 0 && !c.failed() {
 			class := e.durability(c)
 			at = at.following(class)
-			e.safe = append(e.safe, entry{at, class, c})
+			e.safe = append(e.safe, entry{at, class, c, e.machine.grows(c)})
 			weight += c.weight()
 		}
 	}
@@ -260,7 +262,7 @@ func (e *engine) durability(c command) Durability {
 	return e.class
 }
 
-// propose has the log make e.safe safe. With a full disk it refuses what publishers bring, and waits for room for the rest.
+// propose has the log make e.safe safe. With a full disk it refuses what is new, and waits for room for the rest.
 func (e *engine) propose(batch []command) error {
 	if e.broken != nil {
 		return e.broken
@@ -268,7 +270,7 @@ func (e *engine) propose(batch []command) error {
 	err := e.log.Propose(e.safe)
 	if errors.Is(err, ErrFull) {
 		for _, s := range e.safe {
-			if refusable(s.command) {
+			if s.grows {
 				s.command.fail(ErrFull)
 			}
 		}
@@ -285,10 +287,22 @@ func (e *engine) propose(batch []command) error {
 	return err
 }
 
-// refusable says that a command is a publish whose client can be told that there is no room. A will has nobody to tell.
-func refusable(c command) bool {
-	p, ok := c.(*Publish)
-	return ok && p.WillOf == 0 && p.Durability != InMemory
+// grows says that a command brings something new, and has somebody to tell that there is no room for it: a message (but a
+// will), a session, a subscription.
+func (m *machine) grows(c command) bool {
+	switch c := c.(type) {
+	case *Publish:
+		return c.WillOf == 0 && c.Durability != InMemory
+	case *Claim:
+		return m.byClient[c.ClientID] == nil
+	case *Subscribe:
+		s, err := m.owned(c.Owner)
+		return err == nil && slices.ContainsFunc(c.Subscriptions, func(sub Subscription) bool {
+			_, had := s.findSub(sub.Filter)
+			return !had
+		})
+	}
+	return false
 }
 
 func (e *engine) isClosed() bool {

@@ -291,3 +291,57 @@ func TestFullAtTheEnds(t *testing.T) {
 		}
 	})
 }
+
+// A full disk refuses sessions and subscriptions that are new; sessions that are there go on, and may be left.
+func TestFullDiskRefusesWhatIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newFaulty(vfs.NewCrashableMem())
+		e := openDisk(t, fs, Options{WriteBuffer: 16 << 10})
+		k := newKept(t, e)
+		fs.setRoom(1000)
+		for i := 0; !errors.Is(k.publish(), ErrFull); i++ {
+			if i > 5000 {
+				t.Fatal("it does not become full")
+			}
+		}
+		create := func(id string) error {
+			done := make(chan error)
+			e.ProposeClaim(&Claim{ClientID: id, Expiry: Never, Now: 1e9, Done: func(c *Claim) { done <- c.Err }})
+			return <-done
+		}
+		add := func(filters ...string) error {
+			done := make(chan error)
+			s := &Subscribe{Owner: k.owner, Done: func(s *Subscribe) { done <- s.Err }}
+			for _, f := range filters {
+				s.Subscriptions = append(s.Subscriptions, Subscription{Filter: f, QoS: 1})
+			}
+			e.ProposeSubscribe(s)
+			return <-done
+		}
+		for range 1000 { // more than what the ballast was
+			if err := create("new"); !errors.Is(err, ErrFull) {
+				t.Fatal("a session: ", err)
+			}
+			if err := add("#", "new"); !errors.Is(err, ErrFull) {
+				t.Fatal("a subscription: ", err)
+			}
+		}
+		if k.owner = claim(t, e, "c").Owner; k.owner == (Owner{}) {
+			t.Fatal("a session that was there")
+		}
+		if err := add("#"); err != nil {
+			t.Fatal("a subscription that was there: ", err)
+		}
+		if err := k.ack(3); err != nil {
+			t.Fatal(err)
+		}
+		fs.setRoom(-1)
+		time.Sleep(3 * time.Second)
+		if err := errors.Join(create("new"), add("new"), k.publish()); err != nil {
+			t.Fatal("with room again: ", err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

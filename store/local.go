@@ -61,7 +61,7 @@ func (l *local) Propose(entries []entry) error {
 		if e.class == InMemory {
 			continue
 		}
-		if refused && refusable(e.command) {
+		if refused && e.grows {
 			l.wal.Discard()
 			return l.room.err()
 		}

@@ -295,10 +295,10 @@ func TestFullAtTheEnds(t *testing.T) {
 // A full disk refuses sessions and subscriptions that are new; sessions that are there go on, and may be left.
 func TestFullDiskRefusesWhatIsNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fs := newFaulty(vfs.NewCrashableMem())
+		fs := faultfs.New(vfs.NewCrashableMem())
 		e := openDisk(t, fs, Options{WriteBuffer: 16 << 10})
 		k := newKept(t, e)
-		fs.setRoom(1000)
+		fs.SetRoom(1000)
 		for i := 0; !errors.Is(k.publish(), ErrFull); i++ {
 			if i > 5000 {
 				t.Fatal("it does not become full")
@@ -335,7 +335,7 @@ func TestFullDiskRefusesWhatIsNew(t *testing.T) {
 		if err := k.ack(3); err != nil {
 			t.Fatal(err)
 		}
-		fs.setRoom(-1)
+		fs.SetRoom(-1)
 		time.Sleep(3 * time.Second)
 		if err := errors.Join(create("new"), add("new"), k.publish()); err != nil {
 			t.Fatal("with room again: ", err)

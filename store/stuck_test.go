@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/noctule/noctule/internal/testkit/faultfs"
 )
 
 // within fails a test unless f returns in time. It is not for synctest: what hangs here tries again and again, and never rests.
@@ -41,13 +43,13 @@ func noise(r *rand.ChaCha8, n int) string {
 // holds writers up.
 func TestCloseWhileALargeCheckpointHasNoRoom(t *testing.T) {
 	mem := vfs.NewMem()
-	fs := newFaulty(mem)
+	fs := faultfs.New(mem)
 	var told notices
 	o := Options{WriteBuffer: 24 << 20, Notice: told.add}
 	e := openDisk(t, fs, o)
 	owner := claim(t, e, "c").Owner
 	subscribe(t, e, owner, "#")
-	fs.setFail(func(op, path string) error {
+	fs.SetFail(func(op, path string) error {
 		if (op == "create" || op == "write") && strings.Contains(path, stateDir+"/") {
 			return syscall.ENOSPC
 		}
@@ -92,8 +94,8 @@ func TestRestoreToAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	mem := vfs.NewMem()
-	fs := newFaulty(mem)
-	fs.setRoom(6 << 20)
+	fs := faultfs.New(mem)
+	fs.SetRoom(6 << 20)
 	within(t, 20*time.Second, func() {
 		if _, err := Restore(bytes.NewReader(b), "data", RestoreOptions{FS: fs}); !errors.Is(err, syscall.ENOSPC) {
 			t.Error(err)

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/noctule/noctule/bench/internal/load"
+	"github.com/noctule/noctule/internal/load"
 )
 
 // Brokers of the durable scenarios.

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/noctule/noctule/bench/internal/load"
+	"github.com/noctule/noctule/internal/load"
 )
 
 func TestReportComparesWithinRounds(t *testing.T) {

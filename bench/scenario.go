@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/noctule/noctule/bench/internal/load"
+	"github.com/noctule/noctule/internal/load"
 )
 
 const (

@@ -161,9 +161,9 @@ func (r *run) check() {
 	for _, rc := range r.receivers {
 		for i := range rc.tracks {
 			t := &rc.tracks[i]
-			r.outcome.Lost += t.lost(r.flows[rc.first+i].sent)
-			r.outcome.Duplicated += t.duplicated
-			r.outcome.Reordered += t.reordered
+			r.outcome.Lost += t.Lost(r.flows[rc.first+i].sent)
+			r.outcome.Duplicated += t.Duplicated
+			r.outcome.Reordered += t.Reordered
 		}
 	}
 }

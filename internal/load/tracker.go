@@ -3,30 +3,38 @@
 
 package load
 
-// missingMax bounds what a tracker remembers of gaps.
+// missingMax bounds what a Tracker remembers of gaps.
 const missingMax = 1 << 16
 
-// tracker checks the sequence numbers that one receiver gets from one flow. They begin with 0.
-type tracker struct {
+// Tracker checks the sequence numbers that one receiver gets from one flow. They begin with 0, or where Begin says.
+type Tracker struct {
+	first      uint64
 	next       uint64 // the number expected
 	missing    map[uint64]struct{}
 	forgotten  uint64 // missing ones beyond missingMax
-	duplicated uint64
-	reordered  uint64
+	Duplicated uint64
+	Reordered  uint64
 }
 
-// see takes the next number in.
-func (t *tracker) see(seq uint64) {
+// Begin has the tracker begin with seq, for a receiver that came later than the flow.
+func (t *Tracker) Begin(seq uint64) { t.first, t.next = seq, seq }
+
+// See takes the next number in.
+func (t *Tracker) See(seq uint64) {
 	if seq == t.next {
 		t.next++
+		return
+	}
+	if seq < t.first { // from before Begin, and too late
+		t.Reordered++
 		return
 	}
 	if seq < t.next {
 		if _, ok := t.missing[seq]; ok {
 			delete(t.missing, seq)
-			t.reordered++
+			t.Reordered++
 		} else {
-			t.duplicated++
+			t.Duplicated++
 		}
 		return
 	}
@@ -43,8 +51,8 @@ func (t *tracker) see(seq uint64) {
 	t.next = seq + 1
 }
 
-// lost is how many of the first sent numbers never came.
-func (t *tracker) lost(sent uint64) uint64 {
+// Lost is how many of the first sent numbers never came.
+func (t *Tracker) Lost(sent uint64) uint64 {
 	lost := uint64(len(t.missing)) + t.forgotten
 	if t.next < sent {
 		lost += sent - t.next

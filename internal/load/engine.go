@@ -30,9 +30,12 @@ var errSetup = errors.New("load: clients did not connect, subscribe or leave in 
 // engine serves all connections of a run.
 type engine struct {
 	epoll   int
-	target  unix.SockaddrInet4
-	addr    string
+	target  unix.Sockaddr
+	family  int
+	addr    string // for the Host of the WebSocket upgrade
+	path    string // of the same
 	ws      bool
+	exact   bool // look at the clock before each read
 	conns   []*conn
 	waiting int // connections that are not ready yet
 	dirty   []*conn
@@ -44,29 +47,33 @@ type engine struct {
 	events  []unix.EpollEvent
 }
 
-// newEngine makes an engine for a broker that listens on an IPv4 address.
+// newEngine makes an engine for a broker that listens on an IP address.
 func newEngine(addr string, ws bool) (*engine, error) {
 	ap, err := netip.ParseAddrPort(addr)
-	if err != nil || !ap.Addr().Is4() {
-		return nil, fmt.Errorf("load: %q is not an IPv4 address and port", addr)
+	if err != nil {
+		return nil, fmt.Errorf("load: %q is not an IP address and port", addr)
 	}
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("load: epoll: %w", err)
 	}
-	return &engine{
-		epoll: ep, addr: addr, ws: ws,
-		target:  unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()},
+	e := &engine{
+		epoll: ep, addr: addr, path: "/mqtt", ws: ws,
 		scratch: make([]byte, scratchSize),
 		events:  make([]unix.EpollEvent, eventsMax),
-	}, nil
+	}
+	if a := ap.Addr().Unmap(); a.Is4() {
+		e.family, e.target = unix.AF_INET, &unix.SockaddrInet4{Port: int(ap.Port()), Addr: a.As4()}
+	} else {
+		e.family, e.target = unix.AF_INET6, &unix.SockaddrInet6{Port: int(ap.Port()), Addr: a.As16()}
+	}
+	return e, nil
 }
 
 // close resets all connections, which leaves no socket in TIME_WAIT behind.
 func (e *engine) close() {
 	for _, c := range e.conns {
-		unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // only a courtesy
-		unix.Close(c.fd)
+		c.end()
 	}
 	unix.Close(e.epoll)
 }
@@ -113,22 +120,29 @@ func (e *engine) leave(ctx context.Context, within time.Duration) error {
 
 // open connects one client's socket and queues its first packet.
 func (e *engine) open(cl client) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(e.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("load: socket: %w", err)
 	}
-	c := &conn{engine: e, client: cl, fd: fd, index: int32(len(e.conns)), phase: connecting}
+	c := &conn{engine: e, client: cl, fd: fd, index: int32(len(e.conns)), phase: connecting, begun: time.Now()}
+	c.steer, _ = cl.role.(steered)
 	e.conns = append(e.conns, c)
-	if err := unix.Connect(fd, &e.target); err != nil {
-		return fmt.Errorf("load: connect: %w", err)
-	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("load: no delay: %w", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return fmt.Errorf("load: non-blocking: %w", err)
+	err = unix.Connect(fd, e.target)
+	c.armed = err == unix.EINPROGRESS // the CONNECT follows as soon as there is a connection
+	if err != nil && !c.armed {
+		e.waiting++
+		if cl.role != nil {
+			cl.role.connected(c)
+		}
+		return e.failed(c, c.wrong(fmt.Errorf("connect: %w", err)))
 	}
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.index}
+	if c.armed {
+		ev.Events |= unix.EPOLLOUT
+	}
 	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("load: epoll: %w", err)
 	}
@@ -138,9 +152,9 @@ func (e *engine) open(cl client) error {
 	}
 	if e.ws {
 		c.phase = upgrading
-		c.write([]byte(upgradeRequest(e.addr)))
+		c.write([]byte(upgradeRequest(e.addr, e.path)))
 	} else {
-		c.send(appendConnect(nil, cl.id, cl.persistent))
+		c.send(c.client.connect())
 	}
 	return e.flush()
 }
@@ -153,27 +167,34 @@ func (e *engine) touch(f *flow) {
 	}
 }
 
+// failed ends a connection. The run goes on if the client's role takes it so.
+func (e *engine) failed(c *conn, err error) error {
+	if c.steer == nil {
+		return err
+	}
+	if c.closed {
+		return nil
+	}
+	c.end()
+	return c.steer.lost(c, err)
+}
+
 // step is one iteration.
-func (e *engine) step(ctx context.Context) error {
+func (e *engine) step(ctx context.Context) error { return e.stepWithin(ctx, stepWait) }
+
+// stepWithin is one iteration, which waits for sockets no longer than it is told.
+func (e *engine) stepWithin(ctx context.Context, wait time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	n, err := unix.EpollWait(e.epoll, e.events, int(stepWait/time.Millisecond))
+	n, err := e.poll(min(wait, stepWait))
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("load: epoll: %w", err)
 	}
 	e.now = time.Now()
 	for _, ev := range e.events[:max(n, 0)] {
-		c := e.conns[ev.Fd]
-		if ev.Events&unix.EPOLLOUT != 0 {
-			if err := c.flush(); err != nil {
-				return err
-			}
-		}
-		if ev.Events&^unix.EPOLLOUT != 0 {
-			if err := c.read(); err != nil {
-				return err
-			}
+		if err := e.serve(e.conns[ev.Fd], ev.Events); err != nil {
+			return err
 		}
 	}
 	if len(e.touched) > 0 {
@@ -189,6 +210,44 @@ func (e *engine) step(ctx context.Context) error {
 	return e.flush()
 }
 
+// poll waits for sockets. epoll_wait counts in milliseconds; what is shorter, or not whole, is waited for by ppoll.
+func (e *engine) poll(wait time.Duration) (int, error) {
+	if wait <= 0 || wait%time.Millisecond == 0 {
+		return unix.EpollWait(e.epoll, e.events, int(max(wait, 0)/time.Millisecond))
+	}
+	n, err := unix.EpollWait(e.epoll, e.events, 0)
+	if n != 0 || err != nil {
+		return n, err
+	}
+	limit := unix.NsecToTimespec(int64(wait))
+	set := [1]unix.PollFd{{Fd: int32(e.epoll), Events: unix.POLLIN}}
+	if n, err := unix.Ppoll(set[:], &limit, nil); n <= 0 || err != nil {
+		return 0, err
+	}
+	return unix.EpollWait(e.epoll, e.events, 0)
+}
+
+// serve does what a socket is ready for.
+func (e *engine) serve(c *conn, events uint32) error {
+	if events&unix.EPOLLOUT != 0 {
+		if err := c.flush(); err != nil {
+			if err := e.failed(c, err); err != nil {
+				return err
+			}
+		}
+	}
+	if events&^unix.EPOLLOUT == 0 {
+		return nil
+	}
+	if e.exact {
+		e.now = time.Now()
+	}
+	if err := c.read(); err != nil {
+		return e.failed(c, err)
+	}
+	return nil
+}
+
 // flush writes every connection that has something to write.
 func (e *engine) flush() error {
 	for _, c := range e.dirty {
@@ -197,7 +256,9 @@ func (e *engine) flush() error {
 			continue // the event will come
 		}
 		if err := c.flush(); err != nil {
-			return err
+			if err := e.failed(c, err); err != nil {
+				return err
+			}
 		}
 	}
 	e.dirty = e.dirty[:0]

@@ -86,7 +86,7 @@ func TestConnectAndSubscribeBytes(t *testing.T) {
 	if got, want := appendConnect(nil, "ab", true), []byte("\x10\x0e\x00\x04MQTT\x04\x00\x0e\x10\x00\x02ab"); !bytes.Equal(got, want) {
 		t.Errorf("CONNECT is % x, want % x", got, want)
 	}
-	if got, want := appendSubscribe(nil, 5, []string{"a", "b/#"}, 1), []byte("\x82\x0c\x00\x05\x00\x01a\x01\x00\x03b/#\x01"); !bytes.Equal(got, want) {
+	if got, want := appendSubscribe(nil, 5, []string{"a", "b/#"}, 1, false), []byte("\x82\x0c\x00\x05\x00\x01a\x01\x00\x03b/#\x01"); !bytes.Equal(got, want) {
 		t.Errorf("SUBSCRIBE is % x, want % x", got, want)
 	}
 }

@@ -1,9 +1,11 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package load is the load generator of the benchmarks: one goroutine on one epoll set plays all clients of a scenario and
-// counts what comes back. It speaks as much MQTT 3.1.1 as that takes, with a codec of its own, so that it is light (it shares
-// the machine with the broker) and so that a fault of the broker's codec cannot hide behind the same one.
+// Package load is the load generator of the benchmarks in bench/ and of `noctule bench`: one goroutine on one epoll set plays
+// all clients and counts what comes back. It speaks as much MQTT as that takes, with a codec of its own, so that it is light (it
+// shares the machine with the broker) and so that a fault of the broker's codec cannot hide behind the same one.
+//
+// Run, Fill, Drain and Idle are the scenarios of bench/, in MQTT 3.1.1. A Swarm is clients that its owner steers, in any version.
 //
 // A flow is a publisher and its receivers. It keeps a window of messages under way: a message is done when all receivers have it and,
 // above QoS 0, its publisher has the last acknowledgement. Every payload begins with the flow's number and a sequence

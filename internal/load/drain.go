@@ -53,7 +53,7 @@ func (d *Drain) Run(ctx context.Context, addr string, cpu func() (time.Duration,
 	if err != nil {
 		return Drained{}, err
 	}
-	r := &drainer{tracks: make([]tracker, d.Flows)}
+	r := &drainer{tracks: make([]Tracker, d.Flows)}
 	begun := time.Now()
 	c := client{id: d.ClientID, filters: d.Filters, qos: 1, role: r, persistent: !d.Clean}
 	if err := e.connect(ctx, []client{c}, setupWithin); err != nil {
@@ -75,8 +75,8 @@ func (d *Drain) Run(ctx context.Context, addr string, cpu func() (time.Duration,
 		out.First, out.Last = r.first.Sub(begun), r.last.Sub(begun)
 	}
 	for i := range r.tracks {
-		out.Duplicated += r.tracks[i].duplicated
-		out.Reordered += r.tracks[i].reordered
+		out.Duplicated += r.tracks[i].Duplicated
+		out.Reordered += r.tracks[i].Reordered
 	}
 	if unique := r.received - out.Duplicated; unique < d.Count {
 		out.Lost = d.Count - unique
@@ -86,7 +86,7 @@ func (d *Drain) Run(ctx context.Context, addr string, cpu func() (time.Duration,
 
 // drainer is the role of a client that takes what was kept.
 type drainer struct {
-	tracks      []tracker
+	tracks      []Tracker
 	received    uint64
 	first, last time.Time
 }
@@ -128,6 +128,6 @@ func (r *drainer) track(number int, seq uint64) error {
 	if number >= len(r.tracks) {
 		return fmt.Errorf("load: a message of flow %d, and there are %d", number, len(r.tracks))
 	}
-	r.tracks[number].see(seq)
+	r.tracks[number].See(seq)
 	return nil
 }

@@ -1,6 +1,8 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package load
 
 import (
@@ -139,7 +141,7 @@ func (f *flow) forgive() {
 type receiver struct {
 	flows     []*flow // of the scenario
 	first     int
-	tracks    []tracker
+	tracks    []Tracker
 	delivered *uint64
 }
 
@@ -182,7 +184,7 @@ func (r *receiver) take(payload []byte) error {
 		return fmt.Errorf("load: a message of flow %d went to a subscriber of others", track+r.first)
 	}
 	seq := binary.BigEndian.Uint64(payload[4:])
-	r.tracks[track].see(seq)
+	r.tracks[track].See(seq)
 	*r.delivered++
 	r.flows[track+r.first].arrived(seq)
 	return nil

@@ -51,19 +51,19 @@ func (p *Plan) build(delivered *uint64) (flows []*flow, receivers []*receiver, c
 		}
 		flows[i] = newFlow(i, p, topics, each)
 		if p.Shape == Pairs || p.Shape == Routes {
-			r := &receiver{flows: flows, first: i, tracks: make([]tracker, 1), delivered: delivered}
+			r := &receiver{flows: flows, first: i, tracks: make([]Tracker, 1), delivered: delivered}
 			receivers = append(receivers, r)
 			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: filters, qos: p.QoS, role: r, persistent: p.Persistent})
 		}
 	}
 	switch p.Shape {
 	case FanIn:
-		r := &receiver{flows: flows, tracks: make([]tracker, len(flows)), delivered: delivered}
+		r := &receiver{flows: flows, tracks: make([]Tracker, len(flows)), delivered: delivered}
 		receivers = append(receivers, r)
 		clients = append(clients, client{id: FanInSubscriber, filters: []string{"load/+"}, qos: p.QoS, role: r, persistent: p.Persistent})
 	case FanOut:
 		for i := range p.Clients {
-			r := &receiver{flows: flows, tracks: make([]tracker, 1), delivered: delivered}
+			r := &receiver{flows: flows, tracks: make([]Tracker, 1), delivered: delivered}
 			receivers = append(receivers, r)
 			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: []string{"load/0"}, qos: p.QoS, role: r, persistent: p.Persistent})
 		}

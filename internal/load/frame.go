@@ -6,20 +6,23 @@ package load
 import "errors"
 
 var (
-	errUpgrade     = errors.New("load: the broker refused the WebSocket upgrade")
-	errFrameMasked = errors.New("load: masked frame from the broker")
-	errFrameClosed = errors.New("load: the broker closed the WebSocket")
+	errUpgrade      = errors.New("load: the broker refused the WebSocket upgrade")
+	errFrameMasked  = errors.New("load: masked frame from the broker")
+	errFrameControl = errors.New("load: control frame beyond 125 bytes")
+	errFrameClosed  = errors.New("load: the broker closed the WebSocket")
 )
 
 // Operation codes of WebSocket frames.
 const (
 	frameBinary = 2
 	frameClose  = 8
+	framePing   = 9
+	framePong   = 10
 )
 
 // upgradeRequest asks for MQTT over WebSocket; the key may be constant, as nothing between us and the broker caches.
-func upgradeRequest(addr string) string {
-	return "GET /mqtt HTTP/1.1\r\nHost: " + addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+func upgradeRequest(addr, path string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
 }
 
@@ -38,12 +41,14 @@ func appendFrame(dst []byte, n int) []byte {
 	return append(dst, 0, 0, 0, 0)
 }
 
-// frames takes the frames of a broker apart. Pings stay unanswered: no broker pings within the seconds of a run.
+// frames takes the frames of a broker apart.
 type frames struct {
 	head [10]byte // header of the next frame, as far as it is there
 	have int
-	left int  // bytes of the payload under way
-	skip bool // it belongs to a control frame
+	left int      // bytes of the payload under way
+	skip bool     // it belongs to a control frame
+	ping []byte   // payload of the ping under way
+	pong [][]byte // payloads of pings that are to be answered
 }
 
 // decode strips the frame headers from b in place and returns the bytes of MQTT.
@@ -60,10 +65,15 @@ func (f *frames) decode(b []byte) ([]byte, error) {
 			continue
 		}
 		n := min(f.left, len(b))
-		if !f.skip {
+		switch {
+		case !f.skip:
 			out = append(out, b[:n]...) // moves them to the front
+		case f.ping != nil:
+			f.ping = append(f.ping, b[:n]...)
 		}
-		f.left -= n
+		if f.left -= n; f.left == 0 && f.ping != nil {
+			f.answer()
+		}
 		b = b[n:]
 	}
 	return out, nil
@@ -99,5 +109,29 @@ func (f *frames) begin() error {
 		return errFrameClosed
 	}
 	f.have, f.left, f.skip = 0, n, op > frameClose
+	if op == framePing {
+		if n > 125 {
+			return errFrameControl
+		}
+		f.ping = make([]byte, 0, n)
+		if n == 0 {
+			f.answer()
+		}
+	}
 	return nil
+}
+
+// answer notes that a ping is whole, and is to be answered.
+func (f *frames) answer() {
+	f.pong, f.ping = append(f.pong, f.ping), nil
+}
+
+// appendPongs appends the answers to the pings that have come.
+func (f *frames) appendPongs(dst []byte) []byte {
+	for _, payload := range f.pong {
+		dst = append(dst, 0x80|framePong, 0x80|byte(len(payload)), 0, 0, 0, 0)
+		dst = append(dst, payload...)
+	}
+	f.pong = nil
+	return dst
 }

@@ -7,9 +7,9 @@ package load
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +35,13 @@ type role interface {
 	receive(*conn, packet) error
 }
 
+// A steered role is told of its connection, and decides what becomes of the run when that ends: an error ends it too.
+type steered interface {
+	ready(*conn)
+	writable(*conn) // all is written
+	lost(*conn, error) error
+}
+
 // client describes a client before it connects.
 type client struct {
 	id      string
@@ -43,17 +50,24 @@ type client struct {
 	role    role // nil: it only connects
 
 	persistent bool // its session outlives the connection
+
+	login *Login // nil: an ordinary one of 3.1.1
 }
 
 // conn is one client's connection.
 type conn struct {
 	engine *engine
 	client client
+	steer  steered // its role, if that is one
 	fd     int
 	index  int32
 	phase  phase
 	dirty  bool // in the engine's list
 	armed  bool // waits for room in the socket
+
+	closed bool      // its descriptor is
+	begun  time.Time // when it was opened
+	wrote  time.Time // last, for the keep alive
 
 	tail    []byte // input that is not a whole packet yet
 	out     []byte
@@ -62,8 +76,25 @@ type conn struct {
 	subacks int // still to come
 }
 
+// A ClientError is what went wrong with one client.
+type ClientError struct {
+	ID  string
+	Err error
+}
+
+// Error names the client.
+func (e *ClientError) Error() string { return "load: client " + e.ID + ": " + e.Err.Error() }
+
+func (e *ClientError) Unwrap() error { return e.Err }
+
+// wrong is err, with the client's name.
+func (c *conn) wrong(err error) error { return &ClientError{c.client.id, err} }
+
 // write queues bytes that are framed already.
 func (c *conn) write(b []byte) {
+	if c.closed {
+		return
+	}
 	c.out = append(c.out, b...)
 	if !c.dirty {
 		c.dirty = true
@@ -87,6 +118,9 @@ func (c *conn) acknowledge(first byte, id uint16) {
 
 // read reads once and hands on what arrived.
 func (c *conn) read() error {
+	if c.closed {
+		return nil
+	}
 	b := c.engine.scratch
 	old := copy(b, c.tail)
 	n, err := unix.Read(c.fd, b[old:])
@@ -97,9 +131,9 @@ func (c *conn) read() error {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return nil
 	case err != nil:
-		return fmt.Errorf("load: client %s: read: %w", c.client.id, err)
+		return c.wrong(fmt.Errorf("read: %w", err))
 	case n == 0:
-		return fmt.Errorf("load: client %s: %w", c.client.id, io.ErrUnexpectedEOF)
+		return c.wrong(io.ErrUnexpectedEOF)
 	}
 	fresh := b[old : old+n]
 	if c.phase == upgrading {
@@ -110,7 +144,10 @@ func (c *conn) read() error {
 	}
 	if c.frames != nil {
 		if fresh, err = c.frames.decode(fresh); err != nil {
-			return fmt.Errorf("client %s: %w", c.client.id, err)
+			return c.wrong(err)
+		}
+		if len(c.frames.pong) > 0 {
+			c.write(c.frames.appendPongs(nil))
 		}
 	}
 	return c.digest(b[:old+len(fresh)])
@@ -132,7 +169,7 @@ func (c *conn) digest(b []byte) error {
 			err = c.advance(p)
 		}
 		if err != nil {
-			return fmt.Errorf("client %s: %w", c.client.id, err)
+			return c.wrong(err)
 		}
 		b = b[size:]
 	}
@@ -153,7 +190,7 @@ func (c *conn) upgraded(b []byte) ([]byte, error) {
 	c.tail = c.tail[:0]
 	c.phase = connecting
 	c.frames = &frames{}
-	c.send(appendConnect(nil, c.client.id, c.client.persistent))
+	c.send(c.client.connect())
 	return b[end+4:], nil
 }
 
@@ -161,15 +198,15 @@ func (c *conn) upgraded(b []byte) ([]byte, error) {
 func (c *conn) advance(p packet) error {
 	switch {
 	case c.phase == connecting && p.kind() == typeConnack:
-		if len(p.body) != 2 || p.body[1] != 0 {
-			return fmt.Errorf("load: refused by CONNACK % x", p.body)
+		if err := c.granted(p.body); err != nil {
+			return err
 		}
 		c.subscribe()
-	case c.phase == subscribing && p.kind() == typePublish && c.client.role != nil:
-		return c.client.role.receive(c, p) // the broker may be that quick
+	case c.phase == subscribing && c.client.role != nil && (p.kind() == typePublish || p.kind() == typePubrel):
+		return c.client.role.receive(c, p) // the broker may be that quick, and the session from before
 	case c.phase == subscribing && p.kind() == typeSuback:
-		if bytes.IndexByte(p.body[min(2, len(p.body)):], 0x80) >= 0 {
-			return errors.New("load: a subscription was refused")
+		if err := c.subscribed(p.body); err != nil {
+			return err
 		}
 		c.subacks--
 	default:
@@ -178,8 +215,69 @@ func (c *conn) advance(p packet) error {
 	if c.subacks == 0 {
 		c.phase = ready
 		c.engine.waiting--
+		if c.steer != nil {
+			c.steer.ready(c)
+		}
 	}
 	return nil
+}
+
+// granted looks whether a CONNACK lets the client in.
+func (c *conn) granted(body []byte) error {
+	v5 := c.client.v5()
+	if len(body) < 2 || !v5 && len(body) != 2 {
+		return errTruncated
+	}
+	if body[1] != 0 {
+		return &Refusal{Code: body[1], V5: v5}
+	}
+	if v5 && c.client.login != nil {
+		return c.client.login.grant(body[2:])
+	}
+	return nil
+}
+
+// subscribed looks whether a SUBACK grants all filters.
+func (c *conn) subscribed(body []byte) (err error) {
+	if len(body) < 2 {
+		return errTruncated
+	}
+	codes := body[2:]
+	if c.client.v5() {
+		if codes, err = skipProperties(codes); err != nil {
+			return err
+		}
+	}
+	for _, code := range codes {
+		if code >= 0x80 {
+			return fmt.Errorf("load: a subscription was refused with code %#x", code)
+		}
+	}
+	return nil
+}
+
+// v5 tells whether the client speaks MQTT 5.0.
+func (cl *client) v5() bool { return cl.login != nil && cl.login.Version == 5 }
+
+// connect is the client's CONNECT.
+func (cl *client) connect() []byte {
+	if cl.login != nil {
+		return cl.login.append(nil)
+	}
+	return appendConnect(nil, cl.id, cl.persistent)
+}
+
+// end closes the connection and leaves the other ones alone.
+func (c *conn) end() {
+	if c.closed {
+		return
+	}
+	if c.phase != ready && c.phase != gone {
+		c.engine.waiting--
+	}
+	c.phase, c.closed = gone, true
+	unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // only a courtesy
+	unix.Close(c.fd)                                                                     // takes it out of the epoll set
 }
 
 // leave queues a DISCONNECT, after which the broker closes the connection.
@@ -206,13 +304,19 @@ func (c *conn) subscribe() {
 	for rest := c.client.filters; len(rest) > 0; {
 		n := min(subscribeBatch, len(rest))
 		c.subacks++
-		c.send(appendSubscribe(nil, uint16(c.subacks), rest[:n], c.client.qos))
+		c.send(appendSubscribe(nil, uint16(c.subacks), rest[:n], c.client.qos, c.client.v5()))
 		rest = rest[n:]
 	}
 }
 
 // flush writes what the socket takes and waits for room if that is not all.
 func (c *conn) flush() error {
+	if c.closed {
+		return nil
+	}
+	if c.written < len(c.out) {
+		c.wrote = c.engine.now
+	}
 	for c.written < len(c.out) {
 		n, err := unix.Write(c.fd, c.out[c.written:])
 		if err == unix.EINTR {
@@ -222,12 +326,21 @@ func (c *conn) flush() error {
 			return c.arm(true)
 		}
 		if err != nil {
-			return fmt.Errorf("load: client %s: write: %w", c.client.id, err)
+			if c.phase <= connecting && c.written == 0 {
+				return c.wrong(fmt.Errorf("connect: %w", err))
+			}
+			return c.wrong(fmt.Errorf("write: %w", err))
 		}
 		c.written += n
 	}
 	c.out, c.written = c.out[:0], 0
-	return c.arm(false)
+	if err := c.arm(false); err != nil {
+		return err
+	}
+	if c.steer != nil && c.phase == ready {
+		c.steer.writable(c)
+	}
+	return nil
 }
 
 // arm asks for an event when the socket has room, or no more.

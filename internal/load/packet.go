@@ -8,7 +8,7 @@ import (
 	"errors"
 )
 
-// Control packet types of MQTT 3.1.1, as they stand in the upper half of the first byte.
+// Control packet types, as they stand in the upper half of the first byte.
 const (
 	typeConnect    = 1
 	typeConnack    = 2
@@ -19,6 +19,8 @@ const (
 	typePubcomp    = 7
 	typeSubscribe  = 8
 	typeSuback     = 9
+	typePingreq    = 12
+	typePingresp   = 13
 	typeDisconnect = 14
 )
 
@@ -68,22 +70,61 @@ func (p packet) id() (uint16, error) {
 
 // publication is what a PUBLISH holds beside its topic name. id is 0 at QoS 0.
 func (p packet) publication() (id uint16, payload []byte, err error) {
+	_, id, payload, err = p.publish(false)
+	return id, payload, err
+}
+
+// publish is what a PUBLISH holds, without its properties. id is 0 at QoS 0.
+func (p packet) publish(v5 bool) (name []byte, id uint16, payload []byte, err error) {
 	if len(p.body) < 2 {
-		return 0, nil, errTruncated
+		return nil, 0, nil, errTruncated
 	}
 	rest := p.body[2:]
-	name := int(binary.BigEndian.Uint16(p.body))
-	if len(rest) < name {
-		return 0, nil, errTruncated
+	n := int(binary.BigEndian.Uint16(p.body))
+	if len(rest) < n {
+		return nil, 0, nil, errTruncated
 	}
-	rest = rest[name:]
-	if p.qos() == 0 {
-		return 0, rest, nil
+	name, rest = rest[:n], rest[n:]
+	if p.qos() > 0 {
+		if len(rest) < 2 {
+			return nil, 0, nil, errTruncated
+		}
+		id, rest = binary.BigEndian.Uint16(rest), rest[2:]
 	}
-	if len(rest) < 2 {
-		return 0, nil, errTruncated
+	if v5 {
+		if rest, err = skipProperties(rest); err != nil {
+			return nil, 0, nil, err
+		}
 	}
-	return binary.BigEndian.Uint16(rest), rest[2:], nil
+	return name, id, rest, nil
+}
+
+// reason is the reason code of an acknowledgement: 0 where the packet leaves it out, as 3.1.1 always does.
+func (p packet) reason() byte {
+	if len(p.body) < 3 {
+		return 0
+	}
+	return p.body[2]
+}
+
+// cutLength takes a variable byte integer off b.
+func cutLength(b []byte) (n int, rest []byte, err error) {
+	for i, c := range b[:min(4, len(b))] {
+		n |= int(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			return n, b[i+1:], nil
+		}
+	}
+	return 0, nil, errTruncated
+}
+
+// skipProperties takes the properties off b.
+func skipProperties(b []byte) ([]byte, error) {
+	n, rest, err := cutLength(b)
+	if err != nil || len(rest) < n {
+		return nil, errTruncated
+	}
+	return rest[n:], nil
 }
 
 // appendLength appends a remaining length.
@@ -102,27 +143,25 @@ func appendString(dst []byte, s string) []byte {
 
 // appendConnect appends a CONNECT with a keep alive beyond the end of any run, and with a clean session unless it is to persist.
 func appendConnect(dst []byte, clientID string, persistent bool) []byte {
-	dst = append(dst, typeConnect<<4)
-	dst = appendLength(dst, 10+2+len(clientID))
-	dst = appendString(dst, "MQTT")
-	flags := byte(0x02) // clean session
-	if persistent {
-		flags = 0
-	}
-	dst = append(dst, 4, flags) // level 4 is MQTT 3.1.1
-	dst = binary.BigEndian.AppendUint16(dst, 3600)
-	return appendString(dst, clientID)
+	l := Login{ClientID: clientID, Version: 4, KeepAlive: 3600, Clean: !persistent}
+	return l.append(dst)
 }
 
 // appendSubscribe appends a SUBSCRIBE of all filters at one QoS.
-func appendSubscribe(dst []byte, id uint16, filters []string, qos byte) []byte {
+func appendSubscribe(dst []byte, id uint16, filters []string, qos byte, v5 bool) []byte {
 	n := 2
+	if v5 {
+		n++
+	}
 	for _, f := range filters {
 		n += 2 + len(f) + 1
 	}
 	dst = append(dst, typeSubscribe<<4|2)
 	dst = appendLength(dst, n)
 	dst = binary.BigEndian.AppendUint16(dst, id)
+	if v5 {
+		dst = append(dst, 0) // no properties
+	}
 	for _, f := range filters {
 		dst = append(appendString(dst, f), qos)
 	}

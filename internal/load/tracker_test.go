@@ -20,22 +20,22 @@ func TestTracker(t *testing.T) {
 		{"duplicated", []uint64{0, 1, 1, 0, 2}, 3, 0, 2, 0},
 		{"late, then again", []uint64{1, 0, 0}, 2, 0, 1, 1},
 	} {
-		var tr tracker
+		var tr Tracker
 		for _, s := range c.seen {
-			tr.see(s)
+			tr.See(s)
 		}
-		if lost := tr.lost(c.sent); lost != c.lost || tr.duplicated != c.duplicated || tr.reordered != c.reordered {
+		if lost := tr.Lost(c.sent); lost != c.lost || tr.Duplicated != c.duplicated || tr.Reordered != c.reordered {
 			t.Errorf("%s: lost %d, duplicated %d, reordered %d, want %d, %d, %d",
-				c.name, lost, tr.duplicated, tr.reordered, c.lost, c.duplicated, c.reordered)
+				c.name, lost, tr.Duplicated, tr.Reordered, c.lost, c.duplicated, c.reordered)
 		}
 	}
 }
 
 func TestTrackerRemembersABoundedGapAndCountsAll(t *testing.T) {
-	var tr tracker
+	var tr Tracker
 	const gap = missingMax + 1000
-	tr.see(gap)
-	if len(tr.missing) != missingMax || tr.lost(gap+1) != gap {
-		t.Errorf("a gap of %d: remembers %d, lost %d", gap, len(tr.missing), tr.lost(gap+1))
+	tr.See(gap)
+	if len(tr.missing) != missingMax || tr.Lost(gap+1) != gap {
+		t.Errorf("a gap of %d: remembers %d, lost %d", gap, len(tr.missing), tr.Lost(gap+1))
 	}
 }

@@ -15,9 +15,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -159,6 +161,30 @@ next:
 	return chosen, nil
 }
 
+// errNothing says that no peer could be built.
+var errNothing = errors.New("there is nothing to be measured")
+
+// prepare builds the brokers. The relay, which needs a C compiler, is left out where there is none.
+func (o *options) prepare(ctx context.Context, dir string) error {
+	var ready []peer
+	for _, p := range o.peers {
+		err := p.prepare(ctx, dir)
+		if errors.Is(err, exec.ErrNotFound) && p.name == relay {
+			fmt.Fprintf(os.Stderr, "bench: THE RELAY IS LEFT OUT, it needs a C compiler: %v\n", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		ready = append(ready, p)
+	}
+	if len(ready) == 0 {
+		return errNothing
+	}
+	o.peers = ready
+	return nil
+}
+
 // bench builds the brokers, runs everything and writes the report; an interrupted one too, as far as it came.
 func bench(ctx context.Context, o options) error {
 	dir, err := dataDir(o.dir)
@@ -166,10 +192,8 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for i := range o.peers {
-		if err := o.peers[i].prepare(ctx, dir); err != nil {
-			return err
-		}
+	if err := o.prepare(ctx, dir); err != nil {
+		return err
 	}
 	r := newReport(o)
 	if r.Machine.Disk, err = describeDisk(dir); err != nil {

@@ -20,6 +20,7 @@ type peer struct {
 	settings string // what differs from the broker as shipped
 	dir      string // of its module, where it is built
 	pkg      string // what is built; empty: it is installed
+	source   string // of a program in C, built instead
 	binary   string
 	version  func(ctx context.Context, binary string) (string, error)
 	args     func(launch) ([]string, error)
@@ -56,6 +57,13 @@ var peers = []peer{
 		settings: "hook auth.AllowHook, default capabilities, nothing logged",
 		version:  mochiVersion,
 		args:     mochiWith(),
+	},
+
+	{
+		name: relay, source: "relay/relay.c",
+		settings: "no broker, but the floor: a C program that hands the bytes of one client to the other; acknowledgements go from end to end",
+		version:  compilerVersion,
+		args:     func(l launch) ([]string, error) { return []string{fmt.Sprint(l.port)}, nil },
 	},
 
 	// For the durable scenarios.
@@ -110,15 +118,24 @@ var peers = []peer{
 	},
 }
 
+// relay is the name of the floor: what moving the bytes costs.
+const relay = "relay"
+
 // prepare builds or finds the broker's program and asks for its version.
 func (p *peer) prepare(ctx context.Context, dir string) (err error) {
-	if p.pkg == "" {
-		p.binary, err = exec.LookPath(p.binary)
-	} else {
+	build := func(name string, args ...string) error {
 		p.binary = filepath.Join(dir, p.name)
-		build := exec.CommandContext(ctx, "go", "build", "-o", p.binary, p.pkg)
-		build.Dir, build.Stderr = p.dir, os.Stderr
-		err = build.Run()
+		cmd := exec.CommandContext(ctx, name, append(args, "-o", p.binary, p.pkg+p.source)...)
+		cmd.Dir, cmd.Stderr = p.dir, os.Stderr
+		return cmd.Run()
+	}
+	switch {
+	case p.source != "":
+		err = build("cc", "-O2", "-Wall", "-Wextra")
+	case p.pkg != "":
+		err = build("go", "build")
+	default:
+		p.binary, err = exec.LookPath(p.binary)
 	}
 	if err == nil {
 		p.described, err = p.version(ctx, p.binary)
@@ -136,6 +153,13 @@ func revision(ctx context.Context, _ string) (string, error) {
 		return "of unknown commit", nil // the sources need not come from git
 	}
 	return "commit " + strings.TrimSpace(string(out)), nil
+}
+
+// compilerVersion is the first line of what the C compiler says of itself.
+func compilerVersion(ctx context.Context, _ string) (string, error) {
+	out, err := exec.CommandContext(ctx, "cc", "--version").Output()
+	line, _, _ := strings.Cut(string(out), "\n")
+	return "built by " + line, err
 }
 
 // mosquittoVersion reads the first line of the help text, which comes with exit status 3.

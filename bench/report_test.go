@@ -6,8 +6,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +85,7 @@ func TestEachScenarioHasItsBrokers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"noctule,mosquitto,mochi", "noctule,noctule-interval,mosquitto-persist,mochi-pebble"} {
+	for i, want := range []string{"noctule,mosquitto,mochi,relay", "noctule,noctule-interval,mosquitto-persist,mochi-pebble"} {
 		var names []string
 		for _, p := range o.peersOf(&o.scenarios[i]) {
 			names = append(names, p.name)
@@ -100,6 +102,46 @@ func TestEachScenarioHasItsBrokers(t *testing.T) {
 	}
 	if o.messages != fullMessages || o.sessions != 7 {
 		t.Errorf("%d messages and %d sessions", o.messages, o.sessions)
+	}
+}
+
+// The relay is built, carries every scenario that it is for, and loses nothing.
+func TestRelayCarriesItsScenarios(t *testing.T) {
+	o, err := parse([]string{"-peers", relay})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := o.prepare(t.Context(), dir); errors.Is(err, errNothing) {
+		t.Skip("there is no C compiler")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	o.measured = 50 * time.Millisecond
+	for i := range scenarios {
+		if !slices.Contains(scenarios[i].peers, relay) {
+			continue
+		}
+		s := scenarios[i]
+		r, err := s.measure(t.Context(), &o.peers[0], launch{name: s.name, dir: dir}, &o)
+		if err != nil {
+			t.Errorf("%s: %v", s.name, err)
+			continue
+		}
+		if out := r.Outcome; out.Delivered == 0 || out.Lost+out.Duplicated+out.Reordered != 0 || out.Stalls != 0 {
+			t.Errorf("%s: %+v", s.name, out)
+		}
+	}
+}
+
+func TestWithoutACompilerTheRelayIsLeftOut(t *testing.T) {
+	o, err := parse([]string{"-peers", relay})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if err := o.prepare(t.Context(), t.TempDir()); !errors.Is(err, errNothing) || len(o.peers) != 1 {
+		t.Errorf("%v, %d peers", err, len(o.peers))
 	}
 }
 

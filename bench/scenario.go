@@ -44,13 +44,16 @@ func (s *scenario) brokers() []string {
 	return s.peers
 }
 
+// relayed are the peers of scenarios in which each publisher has a subscriber of its own.
+var relayed = []string{"noctule", reference, "mochi", relay}
+
 var scenarios = []scenario{
-	{name: "p2p-q0", about: "50 pairs, QoS 0, 64 B, 64 under way each", plan: pairs(50, 0, 64, 64)},
-	{name: "p2p-q1", about: "the same at QoS 1", plan: pairs(50, 1, 64, 64)},
-	{name: "p2p-q2", about: "50 pairs, QoS 2, 64 B, 16 under way each (mosquitto 2.0.11 cuts clients off that have more than 20)", plan: pairs(50, 2, 64, 16)},
-	{name: "p2p-q0-4k", about: "50 pairs, QoS 0, 4 KiB, 16 under way each", plan: pairs(50, 0, 4096, 16)},
-	{name: "single-q0", about: "200 pairs, QoS 0, 64 B, one under way each", plan: pairs(200, 0, 64, 1)},
-	{name: "single-q1", about: "the same at QoS 1", plan: pairs(200, 1, 64, 1)},
+	{name: "p2p-q0", about: "50 pairs, QoS 0, 64 B, 64 under way each", plan: pairs(50, 0, 64, 64), peers: relayed},
+	{name: "p2p-q1", about: "the same at QoS 1", plan: pairs(50, 1, 64, 64), peers: relayed},
+	{name: "p2p-q2", about: "50 pairs, QoS 2, 64 B, 16 under way each (mosquitto 2.0.11 cuts clients off that have more than 20)", plan: pairs(50, 2, 64, 16), peers: relayed},
+	{name: "p2p-q0-4k", about: "50 pairs, QoS 0, 4 KiB, 16 under way each", plan: pairs(50, 0, 4096, 16), peers: relayed},
+	{name: "single-q0", about: "200 pairs, QoS 0, 64 B, one under way each", plan: pairs(200, 0, 64, 1), peers: relayed},
+	{name: "single-q1", about: "the same at QoS 1", plan: pairs(200, 1, 64, 1), peers: relayed},
 	{name: "fanin-q1", about: "100 publishers to one subscriber, QoS 1, 64 B, 16 under way each",
 		plan: load.Plan{Shape: load.FanIn, Clients: 100, QoS: 1, Payload: 64, Window: 16}},
 	{name: "fanout-1k", about: "one publisher to 1 000 subscribers, QoS 0, 64 B, in bursts of 16: the next when all have the last",

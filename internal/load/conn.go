@@ -121,6 +121,9 @@ func (c *conn) read() error {
 	if c.closed {
 		return nil
 	}
+	if e := c.engine; 2*len(c.tail) > len(e.scratch) { // a large packet
+		e.scratch = make([]byte, 4*len(c.tail))
+	}
 	b := c.engine.scratch
 	old := copy(b, c.tail)
 	n, err := unix.Read(c.fd, b[old:])

@@ -75,3 +75,27 @@ func TestPingsOfAWebSocketAreAnswered(t *testing.T) {
 		t.Errorf("a ping that is too long: %v", err)
 	}
 }
+
+// Nothing that a broker sends may end the generator.
+func FuzzWhatABrokerSends(f *testing.F) {
+	f.Add([]byte("\x32\x0e\x00\x01t\x00\x07\x05\x02\x00\x00\x00\x3cabc"))
+	f.Add([]byte("\x20\x06\x00\x00\x03\x21\x01\x02"))
+	f.Add([]byte("\x40\x03\x00\x01\x10"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for {
+			p, size, err := cut(b)
+			if err != nil || size == 0 {
+				return
+			}
+			for _, v5 := range []bool{false, true} {
+				if name, _, payload, err := p.publish(v5); err == nil && len(name)+len(payload) > size {
+					t.Fatalf("% x: more than there is", b[:size])
+				}
+			}
+			new(Login).grant(p.body)
+			p.id()
+			p.reason()
+			b = b[size:]
+		}
+	})
+}

@@ -6,6 +6,7 @@
 package load
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -84,6 +85,33 @@ func TestSwarmInEveryVersionAndQoS(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+func TestSwarmTakesLargePackets(t *testing.T) {
+	addr := serve(t)
+	for _, ws := range []bool{false, true} {
+		s := swarm(t, addr, SwarmOptions{WebSocket: ws})
+		var n noted
+		m, err := s.Open(&Login{ClientID: "x", Version: 5, Clean: true}, []string{"a"}, 1, &n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, s, "connected", func() bool { return n.ready == 1 })
+		payload := bytes.Repeat([]byte("0123456789"), 70_000)
+		p := NewPublication("a", payload, 1, false, 5)
+		for id := range uint16(3) {
+			m.Publish(p, id+1)
+		}
+		until(t, s, "all messages", func() bool { return len(n.messages) == 3 && len(n.acked) == 3 || len(n.lost) > 0 })
+		for _, got := range n.messages {
+			if got != fmt.Sprintf("a %s 1", payload) {
+				t.Errorf("%d bytes came, or other ones", len(got))
+			}
+		}
+		if len(n.lost) > 0 {
+			t.Error(n.lost)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -288,12 +289,25 @@ func (r *run) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	for deadline := time.Now().Add(r.o.Within + time.Second); r.waiting > 0 && time.Now().Before(deadline) && !r.finished(); {
+	for deadline := time.Now().Add(r.o.Within + time.Second); r.waiting > 0 && !r.finished(); {
+		if time.Now().After(deadline) {
+			r.giveUp()
+			break
+		}
 		if err := r.serve(ctx, stepMost); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// giveUp counts the clients that are still connecting as failed.
+func (r *run) giveUp() {
+	for _, c := range r.clients[:r.report.Clients] {
+		if !c.up && !c.over {
+			c.ended(errors.New("not ready in time"))
+		}
+	}
 }
 
 // serve is one iteration.
@@ -434,6 +448,9 @@ func (r *run) stamped() bool { return r.o.Message == nil && r.o.Size >= StampSiz
 // ready is called by the driver when the client is connected and subscribed.
 func (c *client) ready() {
 	r := c.run
+	if c.over { // given up
+		return
+	}
 	r.waiting--
 	r.report.Connected++
 	c.up = true

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
@@ -218,6 +219,21 @@ func TestConnectionsThatEndOrComeToNothing(t *testing.T) {
 		refused.Engine, refused.Version, refused.Count = engine, mqtt.V311, 200
 		if rep := mustRun(t, refused); rep.Connected != 0 || rep.Failed < hopeless || rep.Failed > 100 || len(rep.Errors) != 1 {
 			t.Errorf("%s: refused: %+v", engine, rep)
+		}
+	}
+}
+
+func TestClientsThatAreNeverReadyHaveFailed(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0") // accepts, by the kernel, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, engine := range engines() {
+		o := options(Conn, l.Addr().String())
+		o.Engine, o.Within = engine, 100*time.Millisecond
+		if rep := mustRun(t, o); rep.Failed != 3 || rep.Connected != 0 || rep.Setup > 3 {
+			t.Errorf("%s: %+v", engine, rep)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/broker"
-	"github.com/noctule/noctule/transport/std"
+	"github.com/noctule/noctule/transport"
 )
 
 // Phase is where the server stands in its life.
@@ -44,7 +44,7 @@ type Source struct {
 	// Listeners are the addresses that clients are to use.
 	Listeners func() []string
 	Broker    *broker.Broker
-	Transport *std.Server
+	Transport transport.Server
 	Started   time.Time
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/store"
-	"github.com/noctule/noctule/transport/std"
+	"github.com/noctule/noctule/transport"
 )
 
 // metrics makes the page for Prometheus. The registry is the server's own: nothing is global.
@@ -193,19 +193,12 @@ func collectNotices(out chan<- prometheus.Metric, s *broker.Stats) {
 	counter(out, slowTimes, n[store.SlowDisk])
 }
 
-// transportCauses are all that std counts.
-var transportCauses = []string{
-	std.CauseTooMany, std.CauseTooManyPerAddress, std.CauseUnknownProtocol, std.CauseNoTLS, std.CauseTLS, std.CauseProxyHeader,
-	std.CauseProxyMissing, std.CauseProxyUntrusted, std.CauseWebSocket, std.CauseForeignOrigin, std.CauseHandshakeTimeout,
-	std.CauseGone, std.CauseClosing,
-}
-
-func collectTransport(out chan<- prometheus.Metric, c std.Counts) {
+func collectTransport(out chan<- prometheus.Metric, c transport.Counts) {
 	gauge(out, socketsOpen, float64(c.Open))
 	counter(out, socketsAccepted, c.Accepted)
 	counter(out, wireReceived, c.BytesRead)
 	counter(out, wireSent, c.BytesWritten)
-	for _, cause := range transportCauses {
+	for _, cause := range transport.Causes {
 		counter(out, socketsRefused, c.Refused[cause], cause)
 	}
 }

@@ -81,6 +81,9 @@ func (l *Loop) Index() int { return l.index }
 // Group returns the loop's group. From any goroutine.
 func (l *Loop) Group() *Group { return l.group }
 
+// Poller returns what Options.NewPoller made for the loop. From any goroutine.
+func (l *Loop) Poller() Poller { return l.poll }
+
 // Now returns the time in unix nanoseconds at which the iteration began. It
 // never goes back.
 func (l *Loop) Now() int64 { return l.now }

@@ -27,6 +27,7 @@ import (
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/server/config"
 	"github.com/noctule/noctule/store"
+	"github.com/noctule/noctule/transport"
 	"github.com/noctule/noctule/transport/std"
 )
 
@@ -56,7 +57,7 @@ type Server struct {
 	watch     broker.StoreWatch
 	drops     *journal.Journal
 	broker    *broker.Broker
-	transport *std.Server
+	transport transport.Server
 	sockets   []*socket
 	certs     certificates
 	admin     *admin.Server // nil if off

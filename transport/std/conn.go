@@ -12,6 +12,7 @@ import (
 
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/transport"
+	"github.com/noctule/noctule/transport/internal/front"
 )
 
 // lingerTime is how long a connection whose last byte is sent waits for the peer's end of stream. Closed earlier, with
@@ -45,13 +46,12 @@ type conn struct {
 	raw     rawSocket
 	core    transport.Core
 	info    transport.Info
-	counted netip.Addr // with which it is counted in Server.perAddr
-	ws      *wsState   // nil unless WebSocket
+	counted netip.Addr    // with which it is counted in Server.perAddr
+	ws      *front.Frames // nil unless WebSocket
 
 	out      transport.Out
-	underway int    // bytes that the writer has
-	tail     []byte // input that the core did not eat; nil if there is none
-	need     int    // bytes that the core wants to see in all
+	underway int // bytes that the writer has
+	in       front.Intake
 	head     []byte // input that came with the handshake, until the connection is open
 
 	got      *[]byte // what the reader read, a pooled buffer; nil without
@@ -198,7 +198,7 @@ func (c *conn) closeAfterFlush(reason error) {
 		return
 	}
 	c.state = flushing
-	c.dropInput()
+	c.in.End()
 	c.end = &ending{reason: reason}
 	c.end.timer = time.AfterFunc(c.srv.opts.FlushTimeout, func() { c.home.Load().Post((*expiry)(c)) })
 	if c.paused { // or else the peer's end would go unnoticed
@@ -210,7 +210,7 @@ func (c *conn) closeAfterFlush(reason error) {
 
 // flushed goes on with the end when the last byte has been written.
 func (c *conn) flushed() {
-	if c.ws != nil && c.ws.sayGoodbye() {
+	if c.ws != nil && c.ws.SayGoodbye() {
 		c.flush()
 		return
 	}
@@ -239,7 +239,7 @@ func (c *conn) closeNow(reason error) {
 		return
 	}
 	c.state = closed
-	c.dropInput()
+	c.in.End()
 	if c.end == nil {
 		c.end = &ending{reason: reason}
 	}
@@ -282,6 +282,3 @@ func (c *conn) dispose() {
 	c.freeGot()
 	c.srv.forget(c)
 }
-
-// dropInput forgets what was read and not eaten.
-func (c *conn) dropInput() { c.tail, c.need = nil, 0 }

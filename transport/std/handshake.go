@@ -6,32 +6,23 @@ package std
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"time"
 
-	"github.com/noctule/noctule/transport/proxy"
+	"github.com/noctule/noctule/transport"
+	"github.com/noctule/noctule/transport/internal/front"
 	"github.com/noctule/noctule/transport/websocket"
-)
-
-// First bytes that tell protocols apart.
-const (
-	firstMQTT = 0x10 // CONNECT
-	firstTLS  = 0x16 // a record with a handshake
-	firstHTTP = 'G'  // GET
 )
 
 // refusalTime bounds the writing of an HTTP answer that says no.
 const refusalTime = time.Second
 
-var defaultPaths = []string{"/", "/mqtt"}
-
 // handshake peels one connection.
 type handshake struct {
 	*listener
 	conn     *conn
+	peel     front.Peel
 	in       net.Conn // what is read: the socket, or TLS on it
 	buf      []byte   // read and not used
 	deadline time.Time
@@ -40,10 +31,12 @@ type handshake struct {
 // shake is the goroutine of a handshake.
 func (li *listener) shake(c *conn) {
 	h := &handshake{listener: li, conn: c, in: c.sock, deadline: time.Now().Add(li.srv.opts.HandshakeTimeout)}
+	h.peel = front.Peel{Books: li.srv.books, Options: &li.opts, Info: &c.info, Counted: c.counted}
 	err := c.sock.SetDeadline(h.deadline)
 	if err == nil {
-		err = h.peel()
+		err = h.run()
 	}
+	c.counted = h.peel.Counted
 	if err == nil {
 		err = c.sock.SetDeadline(time.Time{})
 	}
@@ -54,66 +47,37 @@ func (li *listener) shake(c *conn) {
 	c.start(h.buf)
 }
 
-// peel takes off layer by layer, until MQTT is next.
-func (h *handshake) peel() error {
-	if h.opts.Proxy != ProxyOff {
-		if err := h.proxyHeader(); err != nil {
+// run takes off layer by layer, until MQTT is next.
+func (h *handshake) run() error {
+	for {
+		used, next, err := h.peel.Step(h.buf)
+		if err != nil {
+			if h.peel.Reply != nil {
+				h.decline()
+			}
 			return err
 		}
-	}
-	kind := h.opts.Protocol
-	if kind == Sniff {
-		first, err := h.first()
+		if used > 0 {
+			h.buf = slices.Clone(h.buf[used:])
+		}
+		switch next {
+		case front.More:
+			err = h.more()
+		case front.StartTLS:
+			err = h.startTLS()
+		case front.Done:
+			return h.welcome()
+		}
 		if err != nil {
 			return err
 		}
-		if first == firstTLS {
-			kind = TLS
-		}
 	}
-	if kind == TLS || kind == WSS {
-		if err := h.startTLS(); err != nil {
-			return err
-		}
-	}
-	switch h.opts.Protocol {
-	case Sniff:
-		return h.sniff()
-	case WS, WSS:
-		return h.upgrade()
-	}
-	return nil
 }
 
-// sniff tells MQTT and WebSocket apart.
-func (h *handshake) sniff() error {
-	first, err := h.first()
-	if err != nil {
-		return err
-	}
-	switch first {
-	case firstMQTT:
-		return nil
-	case firstHTTP:
-		return h.upgrade()
-	}
-	return refuse(CauseUnknownProtocol, fmt.Errorf("first byte %#02x", first))
-}
-
-// first looks at the first byte without using it.
-func (h *handshake) first() (byte, error) {
-	for len(h.buf) == 0 {
-		if err := h.more(proxy.MaxHeader); err != nil {
-			return 0, err
-		}
-	}
-	return h.buf[0], nil
-}
-
-// more reads what is there, so that at most limit bytes wait.
-func (h *handshake) more(limit int) error {
+// more reads what is there.
+func (h *handshake) more() error {
 	if len(h.buf) == cap(h.buf) {
-		grown := make([]byte, len(h.buf), min(max(2*cap(h.buf), 512), limit))
+		grown := make([]byte, len(h.buf), min(max(2*cap(h.buf), 512), front.MaxHead))
 		copy(grown, h.buf)
 		h.buf = grown
 	}
@@ -122,63 +86,20 @@ func (h *handshake) more(limit int) error {
 	if n > 0 || err == nil {
 		return nil
 	}
-	return refuse(CauseGone, err)
-}
-
-// proxyHeader takes a PROXY header off.
-func (h *handshake) proxyHeader() error {
-	first, err := h.first()
-	if err != nil {
-		return err
-	}
-	c := h.conn
-	trusted := h.trusted(c.info.Peer)
-	if first != proxy.FirstV1 && first != proxy.FirstV2 {
-		if h.opts.Proxy == ProxyRequired {
-			return refuse(CauseProxyMissing, nil)
-		}
-		if trusted { // an untrusted one was counted when it was accepted
-			return c.countAddress(h.opts.MaxConnectionsPerAddress)
-		}
-		return nil
-	}
-	if !trusted {
-		return refuse(CauseProxyUntrusted, nil)
-	}
-	header, size, err := proxy.Parse(h.buf)
-	for errors.Is(err, proxy.ErrShort) {
-		if err := h.more(proxy.MaxHeader); err != nil {
-			return err
-		}
-		header, size, err = proxy.Parse(h.buf)
-	}
-	if err != nil {
-		return refuse(CauseProxyHeader, err)
-	}
-	h.buf = slices.Clone(h.buf[size:])
-	c.info.LocalPeer = false // who hides behind a proxy is never taken for a local user
-	if !header.Forwarded {
-		return nil
-	}
-	c.info.Remote = header.Source
-	c.info.Local = header.Destination
-	return c.countAddress(h.opts.MaxConnectionsPerAddress)
+	return front.Refuse(transport.CauseGone, err)
 }
 
 // startTLS makes the TLS handshake.
 func (h *handshake) startTLS() error {
-	if h.opts.TLS == nil {
-		return refuse(CauseNoTLS, errors.New("the client speaks TLS and the listener has no certificate"))
-	}
 	g := &gate{Conn: h.conn.sock, head: h.buf}
 	t := tls.Server(g, h.opts.TLS)
 	ctx, cancel := context.WithDeadline(context.Background(), h.deadline)
 	defer cancel()
 	if err := t.HandshakeContext(ctx); err != nil {
 		if ctx.Err() != nil {
-			return refuse(CauseHandshakeTimeout, err)
+			return front.Refuse(transport.CauseHandshakeTimeout, err)
 		}
-		return refuse(CauseTLS, err)
+		return front.Refuse(transport.CauseTLS, err)
 	}
 	state := t.ConnectionState()
 	h.conn.info.TLS = &state
@@ -187,43 +108,26 @@ func (h *handshake) startTLS() error {
 	return nil
 }
 
-// upgrade makes the WebSocket handshake.
-func (h *handshake) upgrade() error {
-	c := h.conn
-	u := websocket.Upgrader{Paths: h.opts.WebSocketPaths, CheckOrigin: h.checkOrigin}
-	if len(u.Paths) == 0 {
-		u.Paths = defaultPaths
-	}
-	answer, err := u.Upgrade(h.buf)
-	for errors.Is(err, websocket.ErrShort) {
-		if err := h.more(websocket.MaxRequest); err != nil {
-			return err
+// welcome answers the request of a WebSocket, if it is one.
+func (h *handshake) welcome() error {
+	if h.peel.Reply != nil {
+		if _, err := h.in.Write(h.peel.Reply); err != nil {
+			return front.Refuse(transport.CauseGone, err)
 		}
-		answer, err = u.Upgrade(h.buf)
 	}
-	if err != nil {
-		h.decline(answer.Response)
-		if errors.Is(err, websocket.ErrOrigin) {
-			return refuse(CauseForeignOrigin, fmt.Errorf("%w %q", err, answer.Origin))
-		}
-		return refuse(CauseWebSocket, err)
+	if h.conn.info.WebSocket {
+		h.conn.ws = front.NewFrames(nil)
 	}
-	if _, err := h.in.Write(answer.Response); err != nil {
-		return refuse(CauseGone, err)
-	}
-	h.buf = slices.Clone(h.buf[answer.Size:])
-	c.info.WebSocket, c.info.Origin = true, answer.Origin
-	c.ws = newWS()
 	return nil
 }
 
 // decline sends an answer that says no, and reads on for a moment so that the client sees it: to close a socket with
 // input unread is to reset it.
-func (h *handshake) decline(answer []byte) {
+func (h *handshake) decline() {
 	if until := time.Now().Add(refusalTime); until.Before(h.deadline) {
 		h.conn.sock.SetDeadline(until) // should it fail, so will the write
 	}
-	if _, err := h.in.Write(answer); err != nil {
+	if _, err := h.in.Write(h.peel.Reply); err != nil {
 		return
 	}
 	if halfClose(h.in) != nil {
@@ -237,17 +141,4 @@ func (h *handshake) decline(answer []byte) {
 		}
 		n += k
 	}
-}
-
-// checkOrigin asks the listener's rule. Without one, a page must have come from this very host, and a local user's
-// browser must have reached it by a name that is safe.
-func (h *handshake) checkOrigin(origin, host string) bool {
-	info := &h.conn.info
-	if h.opts.CheckOrigin != nil {
-		return h.opts.CheckOrigin(origin, host, info)
-	}
-	if origin != "" && info.LocalPeer && !websocket.LoopbackHost(host) {
-		return false
-	}
-	return websocket.SameOrigin(origin, host)
 }

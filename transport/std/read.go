@@ -11,17 +11,17 @@ import (
 
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/transport"
+	"github.com/noctule/noctule/transport/internal/front"
 )
 
 // Sizes of input buffers, in bytes.
 const (
-	scratchSize = 64 << 10 // the loop reads into it; most that is read at once
 	streamRoom  = 16 << 10 // most that a stream's reader brings: a TLS record
 	streamSmall = 4 << 10  // what a reader that cannot wait without a buffer waits with
 )
 
 var (
-	scratches = sync.Pool{New: func() any { b := make([]byte, scratchSize); return &b }}
+	scratches = sync.Pool{New: func() any { b := make([]byte, front.MaxRead); return &b }}
 	larges    = sync.Pool{New: func() any { b := make([]byte, 0, streamRoom); return &b }}
 	smalls    = sync.Pool{New: func() any { b := make([]byte, 0, streamSmall); return &b }}
 )
@@ -95,58 +95,29 @@ func (t *resumption) Run(l *loop.Loop) {
 		c.dispose()
 		return
 	}
-	if len(c.tail) > 0 && c.state == open {
-		c.feeding = true
-		c.keep(c.offer(c.tail))
-		c.feeding = false
+	if tail := c.in.Tail(); len(tail) > 0 && c.state == open {
+		c.offer(tail)
 	}
 	c.readOn()
 }
 
 // pull reads once and feeds the core. full says that the buffer was filled.
 func (c *conn) pull() (full bool, err error) {
-	if len(c.tail) <= scratchSize/2 && c.need <= scratchSize {
-		return c.pullScratch()
+	var b []byte
+	var old int
+	if c.in.Large() {
+		b, old = c.in.Grow()
+	} else { // behind a copy of the tail in the loop's buffer
+		p := scratches.Get().(*[]byte)
+		defer scratches.Put(p)
+		b = *p
+		old = copy(b, c.in.Tail())
 	}
-	return c.pullTail()
-}
-
-// pullScratch reads behind a copy of the tail in the loop's buffer.
-func (c *conn) pullScratch() (full bool, err error) {
-	p := scratches.Get().(*[]byte)
-	defer scratches.Put(p)
-	b := *p
-	old := copy(b, c.tail)
 	n, err := c.fill(b[old:])
 	if n > 0 {
 		c.digest(b[:old+n], old)
 	}
 	return old+n == len(b), err
-}
-
-// pullTail reads into the tail itself: a packet that is larger than the loop's buffer.
-func (c *conn) pullTail() (full bool, err error) {
-	c.growTail()
-	b := c.tail[:cap(c.tail)]
-	old := len(c.tail)
-	n, err := c.fill(b[old:])
-	if n > 0 {
-		c.digest(b[:old+n], old)
-	}
-	return old+n == len(b), err
-}
-
-// growTail makes room at the end of the tail. What was promised by the peer and has not arrived costs no memory but for
-// a step: the larger of 64 KB and half of what is there, so that copying stays cheap.
-func (c *conn) growTail() {
-	have := len(c.tail)
-	if cap(c.tail)-have >= streamRoom {
-		return
-	}
-	room := min(max(c.need-have, streamRoom), max(scratchSize, have/2))
-	grown := make([]byte, have, have+room)
-	copy(grown, c.tail)
-	c.tail = grown
 }
 
 // fill reads once into b, which has room for all that a stream's reader may bring. Nothing there is errAgain. Bytes may
@@ -161,7 +132,7 @@ func (c *conn) fill(b []byte) (n int, err error) {
 		err = c.gotErr
 		c.freeGot()
 	}
-	c.srv.counts.bytesRead.Add(int64(n))
+	c.srv.bytesRead.Add(int64(n))
 	return n, err
 }
 
@@ -173,54 +144,28 @@ func (c *conn) digest(b []byte, old int) {
 	var err error
 	if c.ws != nil {
 		var n int
-		n, err = c.ws.decode(c, b[old:])
+		var owed bool
+		if n, owed, err = c.ws.Decode(b[old:]); owed {
+			c.Dirty()
+		}
 		b = b[:old+n]
 	}
-	c.feeding = true
-	c.keep(c.offer(b))
-	c.feeding = false
+	c.offer(b)
 	if err != nil {
 		c.closeAfterFlush(err)
 	}
 }
 
-// offer feeds the core with b until it wants more than there is, and returns what it did not eat.
-func (c *conn) offer(b []byte) []byte {
-	for c.state == open && len(b) > 0 && len(b) >= c.need {
-		eaten, need, v := c.core.Feed(b)
-		b, c.need = b[eaten:], need
-		switch v {
-		case transport.GoOn:
-			if need == 0 {
-				return b
-			}
-			if eaten == 0 && len(b) >= need {
-				panic("transport: the core wants what it has")
-			}
-		case transport.Pause:
-			c.paused, c.need = true, 0
-			return b
-		default:
-			c.Close(v)
-		}
-	}
-	if c.state != open {
-		return nil
-	}
-	return b
-}
-
-// keep stores what the core did not eat, in no more memory than it needs.
-func (c *conn) keep(b []byte) {
+// offer feeds the core and obeys it.
+func (c *conn) offer(b []byte) {
+	c.feeding = true
+	v := c.in.Feed(c.core, b)
+	c.feeding = false
 	switch {
-	case len(b) == 0:
-		c.tail = nil
-	case len(c.tail) > 0 && &b[0] == &c.tail[0]: // nothing was eaten
-		c.tail = b
-	case cap(c.tail) >= len(b) && cap(c.tail) <= 2*len(b)+streamRoom:
-		c.tail = append(c.tail[:0], b...) // overlapping is fine
-	default:
-		c.tail = append(make([]byte, 0, len(b)), b...)
+	case v == transport.Pause && c.state == open:
+		c.paused = true
+	case v > transport.Pause:
+		c.Close(v)
 	}
 }
 

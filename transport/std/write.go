@@ -52,14 +52,14 @@ func (c *conn) gather(dst [][]byte) [][]byte {
 	if c.ws == nil {
 		return c.out.Slices(dst)
 	}
-	return c.ws.gather(dst, &c.out)
+	return c.ws.Gather(dst, &c.out)
 }
 
 // advance takes n written bytes from what gather gave.
 func (c *conn) advance(n int) {
-	c.srv.counts.bytesWritten.Add(int64(n))
+	c.srv.bytesWritten.Add(int64(n))
 	if c.ws != nil {
-		n = c.ws.advance(n)
+		n = c.ws.Advance(n)
 	}
 	if n > 0 {
 		c.out.Advance(n)

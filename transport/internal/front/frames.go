@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package std
+package front
 
 import (
 	"encoding/binary"
@@ -13,8 +13,8 @@ import (
 	"github.com/noctule/noctule/transport/websocket"
 )
 
-// wsState is what a WebSocket connection has on top. It belongs to the loop.
-type wsState struct {
+// Frames are what a WebSocket connection has on top: a decoder of the client's frames, and the frames around what is sent.
+type Frames struct {
 	dec    websocket.Decoder
 	ahead  []byte  // bytes to be written before those of the queue: headers and control frames
 	room   *[]byte // pooled, what ahead is built in; nil when nothing is ahead
@@ -23,22 +23,24 @@ type wsState struct {
 	bye    bool // our close frame is ahead, or was
 }
 
-func newWS() *wsState { return &wsState{code: websocket.CloseNormal} }
+// NewFrames makes the frames of a connection that sends reply, unframed, before anything else.
+func NewFrames(reply []byte) *Frames { return &Frames{code: websocket.CloseNormal, ahead: reply} }
 
-// decode takes the payload out of new bytes; b[:n] is it. The error is that for Core.Closed: io.EOF after a close frame.
-func (w *wsState) decode(c *conn, b []byte) (n int, err error) {
+// Decode takes the payload out of new bytes; b[:n] is it. owed says that a pong waits for Gather. The error is that for
+// Core.Closed: io.EOF after a close frame.
+func (w *Frames) Decode(b []byte) (n int, owed bool, err error) {
 	n, err = w.dec.Decode(b)
-	if w.dec.Owed() {
-		c.Dirty()
-	}
 	if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 		w.code = e.Code
 		if e.Peer {
 			err = io.EOF
 		}
 	}
-	return n, err
+	return n, w.dec.Owed(), err
 }
+
+// Ahead is how many bytes there are that are not the queue's.
+func (w *Frames) Ahead() int { return len(w.ahead) }
 
 // Each packet becomes a frame of its own. The standard does not ask for it [MQTT-6.0.0-2], but clients exist (paho for C) that
 // do not see a second packet in a frame. Small packets are copied between their headers, up to frameCopies bytes at a time; one above frameCopy is
@@ -50,9 +52,9 @@ const (
 
 var frameRooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// gather appends to dst what is to be written next. If the last frame is complete, a pong that is owed goes out, and what is
+// Gather appends to dst what is to be written next. If the last frame is complete, a pong that is owed goes out, and what is
 // queued becomes the next frames.
-func (w *wsState) gather(dst [][]byte, out *transport.Out) [][]byte {
+func (w *Frames) Gather(dst [][]byte, out *transport.Out) [][]byte {
 	if len(w.ahead) == 0 && w.framed == 0 && (w.dec.Owed() || out.Len() > 0) {
 		w.room = frameRooms.Get().(*[]byte)
 		w.ahead = (*w.room)[:0]
@@ -81,7 +83,7 @@ func (w *wsState) gather(dst [][]byte, out *transport.Out) [][]byte {
 }
 
 // frame puts whole packets of the queue ahead, each behind its frame header, or the header of one that is too large to be copied.
-func (w *wsState) frame(out *transport.Out) {
+func (w *Frames) frame(out *transport.Out) {
 	var list [8][]byte
 	rest, moved, left := out.Slices(list[:0]), 0, out.Len()
 	for left > 0 && len(w.ahead) < frameCopies {
@@ -124,11 +126,11 @@ func packetSize(b []byte) int {
 	return 1 + n + int(remaining)
 }
 
-// advance takes n written bytes, and returns how many of them were the queue's.
-func (w *wsState) advance(n int) int {
+// Advance takes n written bytes, and returns how many of them were the queue's.
+func (w *Frames) Advance(n int) int {
 	k := min(n, len(w.ahead))
-	if w.ahead = w.ahead[k:]; len(w.ahead) == 0 && w.room != nil {
-		if cap(*w.room) <= 2*frameCopies {
+	if w.ahead = w.ahead[k:]; len(w.ahead) == 0 {
+		if w.room != nil && cap(*w.room) <= 2*frameCopies {
 			frameRooms.Put(w.room)
 		}
 		w.ahead, w.room = nil, nil
@@ -137,8 +139,8 @@ func (w *wsState) advance(n int) int {
 	return n - k
 }
 
-// sayGoodbye puts our close frame ahead. It reports false if that has been done before.
-func (w *wsState) sayGoodbye() bool {
+// SayGoodbye puts our close frame ahead. It reports false if that has been done before.
+func (w *Frames) SayGoodbye() bool {
 	if w.bye {
 		return false
 	}

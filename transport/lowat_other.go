@@ -3,7 +3,7 @@
 
 //go:build !linux
 
-package std
+package transport
 
 import "syscall"
 

@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package std
+package transporttest
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 	"github.com/noctule/noctule/transport"
 )
 
-func TestBytesThatComeOneByOne(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testBytesThatComeOneByOne(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		c := f.dial()
 		p := packet(40, 'a')
 		for i := range p {
@@ -28,8 +28,8 @@ func TestBytesThatComeOneByOne(t *testing.T) {
 	})
 }
 
-func TestPacketsInBulk(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testPacketsInBulk(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		c := f.dial()
 		var all []byte
 		for i := range 3000 {
@@ -40,8 +40,8 @@ func TestPacketsInBulk(t *testing.T) {
 	})
 }
 
-func TestLargePacket(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testLargePacket(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		c := f.dial()
 		p := append(packet(5<<20, 'x'), packet(3, 'y')...)
 		go c.Write(p) // a failure shows below
@@ -49,9 +49,9 @@ func TestLargePacket(t *testing.T) {
 	})
 }
 
-func TestInfoTellsWhereAConnectionComesFrom(t *testing.T) {
+func (k Kind) testInfoTellsWhereAConnectionComesFrom(t *testing.T) {
 	before := time.Now().UnixNano()
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		c := f.dial()
 		send(t, c, packet(1, 1))
 		want(t, c, packet(1, 1))
@@ -84,9 +84,9 @@ func TestInfoTellsWhereAConnectionComesFrom(t *testing.T) {
 	})
 }
 
-// TestSlowReader fills the way back, sees the queue grow, and then reads everything.
-func TestSlowReader(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+// testSlowReader fills the way back, sees the queue grow, and then reads everything.
+func (k Kind) testSlowReader(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		const count, size = 24, 1 << 20
 		queued := make(chan int, 1)
 		drained := make(chan int, 8)
@@ -121,8 +121,8 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-func TestPauseAndResume(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testPauseAndResume(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		paused := make(chan struct{}, 10)
 		resumed := false
 		f.use(func(c *testCore, p []byte) transport.Verdict {
@@ -152,9 +152,9 @@ func TestPauseAndResume(t *testing.T) {
 	})
 }
 
-// TestMove sends without pause while the connection goes to and fro between loops.
-func TestMove(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+// testMove sends without pause while the connection goes to and fro between loops.
+func (k Kind) testMove(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		const count = 200
 		moves := 0 // owned by the connection: the race detector watches
 		f.use(func(c *testCore, p []byte) transport.Verdict {
@@ -188,8 +188,8 @@ func TestMove(t *testing.T) {
 	})
 }
 
-func TestCloseAfterFlushDeliversEverything(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testCloseAfterFlushDeliversEverything(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		const count, size = 8, 1 << 20
 		f.use(func(c *testCore, p []byte) transport.Verdict {
 			for i := range count {
@@ -212,9 +212,9 @@ func TestCloseAfterFlushDeliversEverything(t *testing.T) {
 	})
 }
 
-// TestCloseAfterFlushIsBounded has a peer that never reads.
-func TestCloseAfterFlushIsBounded(t *testing.T) {
-	each(t, Options{FlushTimeout: 50 * time.Millisecond}, func(t *testing.T, f *fixture, v variant) {
+// testCloseAfterFlushIsBounded has a peer that never reads.
+func (k Kind) testCloseAfterFlushIsBounded(t *testing.T) {
+	k.each(t, transport.Options{FlushTimeout: 50 * time.Millisecond}, func(t *testing.T, f *fixture, v variant) {
 		f.use(func(c *testCore, p []byte) transport.Verdict {
 			echo(c, make([]byte, 15<<20))
 			return transport.CloseAfterFlush
@@ -227,8 +227,8 @@ func TestCloseAfterFlushIsBounded(t *testing.T) {
 	})
 }
 
-func TestCloseNow(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testCloseNow(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		f.use(func(c *testCore, p []byte) transport.Verdict { return transport.CloseNow })
 		c := f.dial()
 		send(t, c, packet(1, 0))
@@ -241,10 +241,10 @@ func TestCloseNow(t *testing.T) {
 	})
 }
 
-// TestCloseOfAPausedConnection is what a takeover does.
-func TestCloseOfAPausedConnection(t *testing.T) {
+// testCloseOfAPausedConnection is what a takeover does.
+func (k Kind) testCloseOfAPausedConnection(t *testing.T) {
 	for _, verdict := range []transport.Verdict{transport.CloseAfterFlush, transport.CloseNow} {
-		each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+		k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 			f.use(func(c *testCore, p []byte) transport.Verdict { return transport.Pause })
 			c := f.dial()
 			send(t, c, append(packet(1, 0), packet(2000, 0)...))
@@ -258,8 +258,8 @@ func TestCloseOfAPausedConnection(t *testing.T) {
 	}
 }
 
-func TestEndOfStream(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testEndOfStream(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		c := f.dial()
 		send(t, c, append(packet(3, 1), packet(4, 2)...))
 		want(t, c, append(packet(3, 1), packet(4, 2)...))
@@ -270,9 +270,9 @@ func TestEndOfStream(t *testing.T) {
 	})
 }
 
-// TestHalfClose: what came before the end of stream is fed, and answered.
-func TestHalfClose(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+// testHalfClose: what came before the end of stream is fed, and answered.
+func (k Kind) testHalfClose(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		if v.ws { // a WebSocket has no such thing
 			return
 		}
@@ -292,9 +292,9 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-func TestPeerReset(t *testing.T) {
+func (k Kind) testPeerReset(t *testing.T) {
 	v := variants[0]
-	f := start(t, v, Options{})
+	f := k.start(t, v, transport.Options{})
 	c := f.dial()
 	send(t, c, packet(1, 1))
 	want(t, c, packet(1, 1))
@@ -305,9 +305,9 @@ func TestPeerReset(t *testing.T) {
 	}
 }
 
-// TestWriteToAPeerThatIsGone: the end is noticed by writing alone.
-func TestWriteToAPeerThatIsGone(t *testing.T) {
-	each(t, Options{FlushTimeout: time.Second}, func(t *testing.T, f *fixture, v variant) {
+// testWriteToAPeerThatIsGone: the end is noticed by writing alone.
+func (k Kind) testWriteToAPeerThatIsGone(t *testing.T) {
+	k.each(t, transport.Options{FlushTimeout: time.Second}, func(t *testing.T, f *fixture, v variant) {
 		f.use(func(c *testCore, p []byte) transport.Verdict {
 			echo(c, make([]byte, 15<<20))
 			return transport.Pause
@@ -323,8 +323,8 @@ func TestWriteToAPeerThatIsGone(t *testing.T) {
 	})
 }
 
-func TestManyConnectionsLeaveNothing(t *testing.T) {
-	each(t, Options{}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testManyConnectionsLeaveNothing(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
 		count := 1000
 		if v.tls || v.proxy != "" {
 			count = 100

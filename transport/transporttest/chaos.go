@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package std
+package transporttest
 
 import (
 	"io"
@@ -15,11 +15,11 @@ import (
 	"github.com/noctule/noctule/transport"
 )
 
-// TestChaos has cores that do everything there is to do, in any order, with clients that write, read, stall and leave as they
+// testChaos has cores that do everything there is to do, in any order, with clients that write, read, stall and leave as they
 // like. What counts: every core is closed exactly once, nothing is fed afterwards, nobody touches a connection from two
 // goroutines (the race detector watches), what is echoed is in order, and nothing is left.
-func TestChaos(t *testing.T) {
-	each(t, Options{FlushTimeout: 100 * time.Millisecond}, func(t *testing.T, f *fixture, v variant) {
+func (k Kind) testChaos(t *testing.T) {
+	k.each(t, transport.Options{FlushTimeout: 100 * time.Millisecond}, func(t *testing.T, f *fixture, v variant) {
 		f.use(func(c *testCore, p []byte) transport.Verdict { return f.act(c, p) })
 		var wg sync.WaitGroup
 		for i := range 8 {

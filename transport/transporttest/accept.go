@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package std
+package transporttest
 
 import (
 	"errors"
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/internal/testkit/memnet"
+	"github.com/noctule/noctule/transport"
 )
 
 // failing is a listener that fails for some time, as one does when descriptors run out.
@@ -47,14 +48,13 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
-func TestAcceptSurvivesAShortageOfDescriptors(t *testing.T) {
+func (k Kind) testAcceptSurvivesAShortageOfDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, variant{mem: true}, Options{})
 		var log lines
-		f.srv.opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		f := k.start(t, variant{mem: true}, transport.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		l := &failing{Listener: memnet.Listen(), until: time.Now().Add(35 * time.Second), err: syscall.EMFILE}
 		ended := make(chan error)
-		go func() { ended <- f.srv.Serve("short", l, ListenerOptions{Protocol: MQTT}) }()
+		go func() { ended <- f.srv.Serve("short", l, transport.ListenerOptions{Protocol: transport.MQTT}) }()
 		c, err := l.Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -75,21 +75,24 @@ func TestAcceptSurvivesAShortageOfDescriptors(t *testing.T) {
 	})
 }
 
-func TestAcceptReportsWhatWillNotPass(t *testing.T) {
+func (k Kind) testAcceptReportsWhatWillNotPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, variant{mem: true}, Options{})
+		f := k.start(t, variant{mem: true}, transport.Options{})
 		l := &failing{Listener: memnet.Listen(), until: time.Now().Add(time.Hour), err: syscall.EBADF}
-		if err := f.srv.Serve("broken", l, ListenerOptions{}); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "broken") {
+		if err := f.srv.Serve("broken", l, transport.ListenerOptions{}); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "broken") {
 			t.Errorf("Serve: %v", err)
 		}
 	})
 }
 
-func TestAListenerForTLSNeedsACertificate(t *testing.T) {
-	for _, p := range []Protocol{TLS, WSS} {
-		f := start(t, variant{mem: true}, Options{})
-		l := memnet.Listen()
-		if err := f.srv.Serve("secure", l, ListenerOptions{Protocol: p}); err == nil {
+func (k Kind) testAListenerForTLSNeedsACertificate(t *testing.T) {
+	for _, p := range []transport.Protocol{transport.TLS, transport.WSS} {
+		f := k.start(t, variant{mem: k.Memory}, transport.Options{})
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.srv.Serve("secure", l, transport.ListenerOptions{Protocol: p}); err == nil {
 			t.Error("accepted")
 		}
 		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -98,9 +101,9 @@ func TestAListenerForTLSNeedsACertificate(t *testing.T) {
 	}
 }
 
-// TestProxyOnAUnixSocket: who may open the socket is trusted.
-func TestProxyOnAUnixSocket(t *testing.T) {
-	f := start(t, variant{unix: true, opts: ListenerOptions{Proxy: ProxyRequired}}, Options{})
+// testProxyOnAUnixSocket: who may open the socket is trusted.
+func (k Kind) testProxyOnAUnixSocket(t *testing.T) {
+	f := k.start(t, variant{unix: true, opts: transport.ListenerOptions{Proxy: transport.ProxyRequired}}, transport.Options{})
 	c := f.raw()
 	defer c.Close()
 	send(t, c, append([]byte(proxyV2), packet(1, 1)...))
@@ -111,9 +114,9 @@ func TestProxyOnAUnixSocket(t *testing.T) {
 	}
 }
 
-// TestLocalHeaderIsNoLocalPeer: behind a proxy nobody is local, not even the proxy.
-func TestLocalHeaderIsNoLocalPeer(t *testing.T) {
-	f := start(t, variant{opts: ListenerOptions{Proxy: ProxyRequired, ProxyTrusted: loopback}}, Options{})
+// testLocalHeaderIsNoLocalPeer: behind a proxy nobody is local, not even the proxy.
+func (k Kind) testLocalHeaderIsNoLocalPeer(t *testing.T) {
+	f := k.start(t, variant{opts: transport.ListenerOptions{Proxy: transport.ProxyRequired, ProxyTrusted: loopback}}, transport.Options{})
 	c := f.raw()
 	defer c.Close()
 	send(t, c, append([]byte("PROXY UNKNOWN\r\n"), packet(1, 1)...))
@@ -123,8 +126,8 @@ func TestLocalHeaderIsNoLocalPeer(t *testing.T) {
 	}
 }
 
-func TestCountsOfBytes(t *testing.T) {
-	f := start(t, variants[0], Options{})
+func (k Kind) testCountsOfBytes(t *testing.T) {
+	f := k.start(t, variants[0], transport.Options{})
 	c := f.dial()
 	send(t, c, packet(1000, 1))
 	want(t, c, packet(1000, 1))

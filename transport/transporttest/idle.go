@@ -1,37 +1,45 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux && !race
-
-package std
+package transporttest
 
 import (
 	"net"
 	"runtime"
 	"testing"
+
+	"github.com/noctule/noctule/transport"
 )
 
-// idleBudget is what an idle plain connection may cost in user memory, in bytes. Both ends are in the measurement; the
-// broker's alone is about 3.9 KB.
-const idleBudget = 6500
-
-func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
-	for _, v := range []variant{variants[0], {name: "sniff_tcp"}} {
-		heap, stack := idle(t, v, 2000)
-		if heap+stack > idleBudget {
-			t.Errorf("%s: an idle connection costs %d bytes of heap and %d of stack, want at most %d", v.name, heap, stack, idleBudget)
+func (k Kind) testIdleConnectionHoldsNoBuffer(t *testing.T) {
+	if raceDetector || runtime.GOOS != "linux" {
+		t.Skip("memory is measured on Linux, without the race detector")
+	}
+	for _, v := range variants {
+		budget := k.Idle[v.name]
+		if budget == 0 {
+			continue
+		}
+		n := 2000
+		if v.tls {
+			n = 200
+		}
+		heap, stack := k.idle(t, v, n)
+		t.Logf("%s: %d bytes of heap, %d of stack", v.name, heap, stack)
+		if heap+stack > budget {
+			t.Errorf("%s: an idle connection costs %d bytes of heap and %d of stack, want at most %d", v.name, heap, stack, budget)
 		}
 	}
 }
 
 // BenchmarkIdleConnection reports the memory of a connection that was used and is idle now.
-func BenchmarkIdleConnection(b *testing.B) {
-	for _, v := range variants {
+func (k Kind) BenchmarkIdleConnection(b *testing.B) {
+	for _, v := range k.variants() {
 		if v.proxy != "" || v.mem {
 			continue
 		}
 		b.Run(v.name, func(b *testing.B) {
-			heap, stack := idle(b, v, b.N)
+			heap, stack := k.idle(b, v, b.N)
 			b.ReportMetric(float64(heap), "heap-B/conn")
 			b.ReportMetric(float64(stack), "stack-B/conn")
 		})
@@ -39,8 +47,8 @@ func BenchmarkIdleConnection(b *testing.B) {
 }
 
 // idle opens n connections, uses each once, and returns what one costs, client and test core included.
-func idle(t testing.TB, v variant, n int) (heap, stack int) {
-	f := start(t, v, Options{})
+func (k Kind) idle(t testing.TB, v variant, n int) (heap, stack int) {
+	f := k.start(t, v, transport.Options{})
 	conns := make([]net.Conn, 0, n)
 	open := func() {
 		c := f.dial()

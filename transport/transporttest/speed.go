@@ -1,18 +1,20 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package std
+package transporttest
 
 import (
 	"io"
 	"testing"
+
+	"github.com/noctule/noctule/transport"
 )
 
 // BenchmarkPingPong has one connection with one packet of 128 bytes in flight.
-func BenchmarkPingPong(b *testing.B) {
-	for _, v := range variants {
+func (k Kind) BenchmarkPingPong(b *testing.B) {
+	for _, v := range k.variants() {
 		b.Run(v.name, func(b *testing.B) {
-			f := start(b, v, Options{})
+			f := k.start(b, v, transport.Options{})
 			c := f.dial()
 			p := packet(128, 1)
 			got := make([]byte, len(p))
@@ -28,10 +30,10 @@ func BenchmarkPingPong(b *testing.B) {
 }
 
 // BenchmarkStream has one connection that never waits for the echo.
-func BenchmarkStream(b *testing.B) {
-	for _, v := range variants {
+func (k Kind) BenchmarkStream(b *testing.B) {
+	for _, v := range k.variants() {
 		b.Run(v.name, func(b *testing.B) {
-			f := start(b, v, Options{})
+			f := k.start(b, v, transport.Options{})
 			c := f.dial()
 			var p []byte
 			const batch = 64

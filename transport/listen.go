@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// keepAlive are the probes on idle sockets of Listen; a peer that vanished is noticed after some three minutes even
+// KeepAlive are the probes on idle sockets of Listen; a peer that vanished is noticed after some three minutes even
 // where MQTT's keep alive is off.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 8}
+var KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 8}
 
 // ListenOptions shape a listener's sockets.
 type ListenOptions struct {
@@ -26,7 +26,7 @@ type ListenOptions struct {
 // Listen listens on a TCP or Unix address as transports like it: without multipath TCP, with keep-alive probes. What it returns is a
 // *Listener.
 func Listen(ctx context.Context, network, address string, o ListenOptions) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	lc := net.ListenConfig{KeepAliveConfig: KeepAlive}
 	lc.SetMultipathTCP(false)
 	if o.NotSentLowat > 0 {
 		lc.Control = func(network, _ string, c syscall.RawConn) error {

@@ -82,5 +82,12 @@ func (in *Intake) keep(b []byte) {
 	}
 }
 
+// Hold keeps b, which begins with what waited, for later.
+func (in *Intake) Hold(b []byte) {
+	if !in.ended {
+		in.keep(b)
+	}
+}
+
 // End forgets everything, and whatever is offered from now on.
 func (in *Intake) End() { *in = Intake{ended: true} }

@@ -1,0 +1,133 @@
+// Copyright 2026 The Noctule Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package epoll
+
+import (
+	"github.com/noctule/noctule/loop"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// writeSlices is how many slices one call takes; the kernel allows 1024.
+	writeSlices = 64
+	// writeMost is what one connection writes at once; then others have their turn.
+	writeMost = 1 << 20
+	// recordsMost is what TLS encrypts before it is written.
+	recordsMost = 64 << 10
+)
+
+// Flush implements loop.Flusher: it writes what can be written without blocking.
+func (c *conn) Flush(*loop.Loop) {
+	if !c.blocked && (c.state == open || c.state == flushing) {
+		c.flush()
+	}
+	if c.moving != nil {
+		c.leave()
+	}
+}
+
+// flush writes. What is left waits for the socket.
+func (c *conn) flush() {
+	var err error
+	var all bool
+	if t := c.secure(); t != nil {
+		all, err = c.flushTLS(t)
+	} else {
+		all, err = c.flushPlain()
+	}
+	switch {
+	case err != nil:
+		c.closeNow(err)
+	case !all:
+		c.blocked = true
+		c.arm()
+	case c.state == flushing:
+		c.flushed()
+	}
+}
+
+// flushPlain writes without TLS and reports whether all is written.
+func (c *conn) flushPlain() (all bool, err error) {
+	var room [8][]byte
+	for written := 0; written < writeMost; {
+		bufs := c.gather(room[:0])
+		if len(bufs) == 0 {
+			return true, nil
+		}
+		n, short, err := write(int(c.fd), bufs)
+		if err != nil {
+			return false, err
+		}
+		c.advance(n)
+		if short {
+			return false, nil
+		}
+		written += n
+		if c.out.Len() == 0 && c.frames() == nil {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// gather appends to dst what is to be written next, in order.
+func (c *conn) gather(dst [][]byte) [][]byte {
+	if w := c.frames(); w != nil {
+		return w.Gather(dst, &c.out)
+	}
+	return c.out.Slices(dst)
+}
+
+// advance takes n written bytes from what gather gave.
+func (c *conn) advance(n int) {
+	c.li.srv.tallies[c.home.Load().loop.Index()].written.Add(int64(n))
+	if w := c.frames(); w != nil {
+		n = w.Advance(n)
+	}
+	if n > 0 {
+		c.out.Advance(n)
+	}
+}
+
+// write writes once, without blocking. short says that the socket is full.
+func write(fd int, bufs [][]byte) (n int, short bool, err error) {
+	bufs = bufs[:min(len(bufs), writeSlices)]
+	for {
+		if len(bufs) == 1 {
+			n, err = unix.Write(fd, bufs[0])
+		} else {
+			n, err = unix.Writev(fd, bufs)
+		}
+		switch err {
+		case nil:
+			total := 0
+			for _, b := range bufs {
+				total += len(b)
+			}
+			return n, n < total, nil
+		case unix.EAGAIN:
+			return 0, true, nil
+		case unix.EINTR:
+		default:
+			return 0, false, err
+		}
+	}
+}
+
+// writable goes on writing, and tells the core when all is written.
+func (c *conn) writable() {
+	c.blocked = false
+	c.flush()
+	if c.blocked || c.state == closed {
+		return
+	}
+	c.arm()
+	if c.state == open {
+		c.feeding = true
+		c.core.Drained()
+		c.feeding = false
+	}
+}

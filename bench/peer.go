@@ -65,6 +65,13 @@ var peers = []peer{
 		version:  compilerVersion,
 		args:     func(l launch) ([]string, error) { return []string{fmt.Sprint(l.port)}, nil },
 	},
+	{
+		name: "noctule-std", dir: "..", pkg: "./cmd/noctule",
+		settings: "as noctule, on the portable transport (`transport: std`)",
+		version:  revision,
+		args:     noctuleArgs,
+		env:      []string{"NOCTULE_TRANSPORT=std"},
+	},
 
 	// For the durable scenarios.
 	{

@@ -91,7 +91,7 @@ func New(o Options) (*Broker, error) {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	b.loops = loop.NewGroup(n, loop.Options{Now: o.Now, Logger: o.Logger, OnPanic: b.taskPanicked})
+	b.loops = loop.NewGroup(n, loop.Options{Now: o.Now, Logger: o.Logger, OnPanic: b.taskPanicked, NewPoller: o.NewPoller})
 	b.index = topic.NewIndex[*subscriber](n)
 	for i := range n {
 		b.shards = append(b.shards, newShard(b, b.loops.Loop(i)))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/broker/journal"
+	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/session"
@@ -35,6 +36,8 @@ type Options struct {
 	Random func([]byte)
 	// Loops is the number of loops. 0 means GOMAXPROCS.
 	Loops int
+	// NewPoller makes what loop i waits in, as a transport may want it; nil where it does not. See loop.Options.
+	NewPoller func(i int) loop.Poller
 	// Limits bound what clients may do; see DefaultLimits. They may be changed later with SetLimits.
 	Limits *Limits
 	// Policy is how the broker behaves where the standard leaves a choice. It may be changed with SetPolicy.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/admin"
-	"github.com/noctule/noctule/transport/std"
+	"github.com/noctule/noctule/transport"
 )
 
 // listenAdmin opens the admin server's socket; nil where it is off. A default address that is taken (a second broker on this host)
@@ -22,7 +22,7 @@ func (s *Server) listenAdmin() (net.Listener, error) {
 	if a.Off() {
 		return nil, nil
 	}
-	l, err := std.Listen(context.Background(), "tcp", a.Address, std.ListenOptions{})
+	l, err := transport.Listen(context.Background(), "tcp", a.Address, transport.ListenOptions{})
 	if err == nil {
 		return l, nil
 	}

@@ -13,7 +13,7 @@ import (
 	"syscall"
 
 	"github.com/noctule/noctule/server/config"
-	"github.com/noctule/noctule/transport/std"
+	"github.com/noctule/noctule/transport"
 )
 
 // notSentLowat bounds what the kernel holds unsent for a client, so that what it does not read is ours to judge.
@@ -24,7 +24,7 @@ type socket struct {
 	net.Listener
 	name    string
 	address config.Address
-	options std.ListenerOptions
+	options transport.ListenerOptions
 }
 
 // url is the address that clients are to use.
@@ -69,6 +69,9 @@ func (s *Server) openSockets() (_ []*socket, err error) {
 		}
 		o := listenerOptions(l, a, s.config, s.certs.of(i))
 		opened := inherited.take(l.Name)
+		for i := range opened {
+			opened[i] = transport.NewListener(opened[i])
+		}
 		if len(opened) == 0 {
 			if opened, err = listen(a); err != nil {
 				return all, fmt.Errorf("listener %s: %w", l.Name, explain(err, a))
@@ -82,16 +85,16 @@ func (s *Server) openSockets() (_ []*socket, err error) {
 }
 
 // listenerOptions says to the transport what a listener takes.
-func listenerOptions(l *config.Listener, a config.Address, c *config.Config, files *tls.Config) std.ListenerOptions {
-	o := std.ListenerOptions{
-		Protocol: map[string]std.Protocol{
-			"": std.Sniff, "tcp": std.MQTT, "unix": std.MQTT, "tls": std.TLS, "ws": std.WS, "wss": std.WSS,
+func listenerOptions(l *config.Listener, a config.Address, c *config.Config, files *tls.Config) transport.ListenerOptions {
+	o := transport.ListenerOptions{
+		Protocol: map[string]transport.Protocol{
+			"": transport.Sniff, "tcp": transport.MQTT, "unix": transport.MQTT, "tls": transport.TLS, "ws": transport.WS, "wss": transport.WSS,
 		}[a.Scheme],
 		TLS: files, ProxyTrusted: l.Proxy.Prefixes(), WebSocketPaths: l.WebSocket.Paths,
 		MaxConnectionsPerAddress: c.Limits.MaxConnectionsPerAddress,
 	}
 	if len(o.ProxyTrusted) > 0 {
-		o.Proxy = std.ProxyAllowed
+		o.Proxy = transport.ProxyAllowed
 	}
 	if len(l.WebSocket.Origins) > 0 {
 		o.CheckOrigin = origins(l.WebSocket.Origins)
@@ -101,16 +104,16 @@ func listenerOptions(l *config.Listener, a config.Address, c *config.Config, fil
 
 // listen opens the sockets of one address.
 func listen(a config.Address) ([]net.Listener, error) {
-	ctx, o := context.Background(), std.ListenOptions{NotSentLowat: notSentLowat}
+	ctx, o := context.Background(), transport.ListenOptions{NotSentLowat: notSentLowat}
 	if a.Network == "unix" {
 		l, err := listenUnix(ctx, a.Path, o)
 		return []net.Listener{l}, err
 	}
 	if a.Host != "localhost" {
-		l, err := std.Listen(ctx, "tcp", a.HostPort(), o)
+		l, err := transport.Listen(ctx, "tcp", a.HostPort(), o)
 		return []net.Listener{l}, err
 	}
-	four, err := std.Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", a.Port), o)
+	four, err := transport.Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", a.Port), o)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +122,7 @@ func listen(a config.Address) ([]net.Listener, error) {
 		four.Close() // err matters more
 		return nil, err
 	}
-	six, err := std.Listen(ctx, "tcp6", net.JoinHostPort("::1", port), o)
+	six, err := transport.Listen(ctx, "tcp6", net.JoinHostPort("::1", port), o)
 	if err == nil {
 		return []net.Listener{four, six}, nil
 	}
@@ -131,8 +134,8 @@ func listen(a config.Address) ([]net.Listener, error) {
 }
 
 // listenUnix opens a Unix socket. A file that a dead server left is removed; one that answers is not.
-func listenUnix(ctx context.Context, path string, o std.ListenOptions) (net.Listener, error) {
-	l, err := std.Listen(ctx, "unix", path, o)
+func listenUnix(ctx context.Context, path string, o transport.ListenOptions) (net.Listener, error) {
+	l, err := transport.Listen(ctx, "unix", path, o)
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
@@ -146,7 +149,7 @@ func listenUnix(ctx context.Context, path string, o std.ListenOptions) (net.List
 	if err := os.Remove(path); err != nil {
 		return nil, err
 	}
-	return std.Listen(ctx, "unix", path, o)
+	return transport.Listen(ctx, "unix", path, o)
 }
 
 // explain adds to an error of listening what to do about it.

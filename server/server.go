@@ -28,7 +28,6 @@ import (
 	"github.com/noctule/noctule/server/config"
 	"github.com/noctule/noctule/store"
 	"github.com/noctule/noctule/transport"
-	"github.com/noctule/noctule/transport/std"
 )
 
 // Options are what a Server is made of.
@@ -100,6 +99,10 @@ func New(o Options) (*Server, error) {
 // build makes the parts, each of those before it.
 func (s *Server) build() error {
 	c := s.config
+	wires, err := wiresOf(c.Transport)
+	if err != nil {
+		return err
+	}
 	plugins, err := buildPlugins(c)
 	if err != nil {
 		return err
@@ -121,7 +124,7 @@ func (s *Server) build() error {
 	if err = s.openStore(); err == nil {
 		s.broker, err = broker.New(broker.Options{
 			Store: s.store, Durability: c.Store.Durability, Watch: &s.watch, Drops: s.drops, Plugins: plugins, Logger: s.log,
-			Limits: &limits, Policy: c.Policy, HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version,
+			Limits: &limits, Policy: c.Policy, HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version, NewPoller: wires.newPoller,
 		})
 	}
 	if err != nil {
@@ -130,10 +133,13 @@ func (s *Server) build() error {
 		}
 		return err
 	}
-	s.transport = std.New(std.Options{
+	s.transport, err = wires.newServer(transport.Options{
 		Loops: s.broker.Loops(), NewCore: s.broker.Core, Logger: s.log, HandshakeTimeout: limits.ConnectTimeout,
 		MaxConnections: socketLimit(limits.MaxConnections),
 	})
+	if err != nil { // only if the loops were not made for it, and they were
+		panic(err)
+	}
 	if adminSocket != nil {
 		s.openAdmin(adminSocket)
 	}
@@ -168,7 +174,7 @@ const lingerTimeout = 2 * time.Second
 func (s *Server) Serve(ctx context.Context) error {
 	for _, k := range s.sockets {
 		s.serving.Go(func() {
-			if err := s.transport.Serve(k.name, k, k.options); err != nil {
+			if err := s.transport.Serve(k.name, k.Listener, k.options); err != nil {
 				s.fail(err)
 			}
 		})

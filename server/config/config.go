@@ -24,6 +24,7 @@ import (
 // Config is a whole configuration. Make one with Default or Load.
 type Config struct {
 	Listeners []Listener
+	Transport string // TransportAuto, TransportEpoll or TransportStd
 	Data      string // folder of what survives a restart; Load fills in the default where the environment names one
 	Admin     Admin
 	Log       Log
@@ -57,6 +58,13 @@ type TLS struct {
 	MinVersion   string // "1.2" or "1.3"
 	UsernameFrom UsernameFrom
 }
+
+// What serves connections.
+const (
+	TransportAuto  = "auto"
+	TransportEpoll = "epoll"
+	TransportStd   = "std"
+)
 
 // ClientAuth says whether clients show a certificate.
 type ClientAuth byte
@@ -145,6 +153,7 @@ type Shutdown struct {
 func Default() *Config {
 	return &Config{
 		Listeners: []Listener{newListener("localhost:1883")},
+		Transport: TransportAuto,
 		Admin:     Admin{Address: "127.0.0.1:18083"},
 		Log:       Log{Level: "info", Format: "text"},
 		Auth:      Auth{HookTimeout: 5 * time.Second},

@@ -38,6 +38,11 @@ var baseOptions = []option{
 		field: in(func(c *Config) any { return &c.Listeners }),
 	},
 	{
+		name: "transport", kind: word, reload: AtRestart, words: []string{TransportAuto, TransportEpoll, TransportStd},
+		doc:   "How connections are served: by the broker's own threads in epoll (Linux only), or std, by the runtime of Go, which needs more memory for each. Auto means epoll where there is one.",
+		field: in(func(c *Config) any { return &c.Transport }),
+	},
+	{
 		name: "data", kind: text, reload: AtRestart, words: []string{"/var/lib/noctule"},
 		doc:   "The directory for what survives a restart; it is made, for the broker's user only. If empty: systemd's $STATE_DIRECTORY, else noctule in the user's data directory ($XDG_DATA_HOME or ~/.local/share; ~/Library/Application Support on macOS, %LocalAppData% on Windows).",
 		field: in(func(c *Config) any { return &c.Data }),

@@ -20,6 +20,29 @@ type (
 	Counts          = transport.Counts
 )
 
+// Defaults of Options.
+const (
+	DefaultHandshakeTimeout = transport.DefaultHandshakeTimeout
+	DefaultFlushTimeout     = transport.DefaultFlushTimeout
+)
+
+// Causes why a connection was refused; see transport.Causes.
+const (
+	CauseTooMany           = transport.CauseTooMany
+	CauseTooManyPerAddress = transport.CauseTooManyPerAddress
+	CauseUnknownProtocol   = transport.CauseUnknownProtocol
+	CauseNoTLS             = transport.CauseNoTLS
+	CauseTLS               = transport.CauseTLS
+	CauseProxyHeader       = transport.CauseProxyHeader
+	CauseProxyMissing      = transport.CauseProxyMissing
+	CauseProxyUntrusted    = transport.CauseProxyUntrusted
+	CauseWebSocket         = transport.CauseWebSocket
+	CauseForeignOrigin     = transport.CauseForeignOrigin
+	CauseHandshakeTimeout  = transport.CauseHandshakeTimeout
+	CauseGone              = transport.CauseGone
+	CauseClosing           = transport.CauseClosing
+)
+
 // What a listener speaks.
 const (
 	Sniff = transport.Sniff

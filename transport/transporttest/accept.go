@@ -108,7 +108,7 @@ func (k Kind) testProxyOnAUnixSocket(t *testing.T) {
 	defer c.Close()
 	send(t, c, append([]byte(proxyV2), packet(1, 1)...))
 	want(t, c, packet(1, 1))
-	info := f.core().conn.Info()
+	info := f.info()
 	if info.LocalPeer || info.Remote.String() != "192.0.2.7:5000" || info.Peer.Network() != "unix" {
 		t.Errorf("%+v", info)
 	}
@@ -121,7 +121,7 @@ func (k Kind) testLocalHeaderIsNoLocalPeer(t *testing.T) {
 	defer c.Close()
 	send(t, c, append([]byte("PROXY UNKNOWN\r\n"), packet(1, 1)...))
 	want(t, c, packet(1, 1))
-	if info := f.core().conn.Info(); info.LocalPeer || info.Remote != info.Peer {
+	if info := f.info(); info.LocalPeer || info.Remote != info.Peer {
 		t.Errorf("%+v", info)
 	}
 }

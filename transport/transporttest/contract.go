@@ -55,7 +55,7 @@ func (k Kind) testInfoTellsWhereAConnectionComesFrom(t *testing.T) {
 		c := f.dial()
 		send(t, c, packet(1, 1))
 		want(t, c, packet(1, 1))
-		info := f.core().conn.Info()
+		info := f.info()
 		if info.Listener != v.name || info.WebSocket != v.ws || (info.TLS != nil) != v.tls {
 			t.Errorf("info %+v", info)
 		}

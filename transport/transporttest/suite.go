@@ -206,6 +206,14 @@ func (f *fixture) core() *testCore {
 	return receive(f.t, f.cores)
 }
 
+// info waits for the core of the connection that was dialled last and asks where it comes from.
+func (f *fixture) info() (info *transport.Info) {
+	f.t.Helper()
+	core := f.core()
+	onLoop(f.t, core, func() { info = core.conn.Info() })
+	return info
+}
+
 func receive[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
 	select {
@@ -218,7 +226,7 @@ func receive[T any](t testing.TB, ch <-chan T) T {
 }
 
 // onLoop runs f on the core's loop and waits for it.
-func onLoop(t *testing.T, c *testCore, f func()) {
+func onLoop(t testing.TB, c *testCore, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	c.conn.Loop().Post(loop.Func(func(*loop.Loop) { f(); close(done) }))

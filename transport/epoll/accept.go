@@ -6,6 +6,7 @@
 package epoll
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -55,6 +56,9 @@ func (s *Server) Serve(name string, l net.Listener, o transport.ListenerOptions)
 		return fmt.Errorf("transport: listener %s: %w", name, err)
 	}
 	li, err := s.open(name, l, o)
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("transport: listener %s: %w", name, err)
 	}

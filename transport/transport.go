@@ -8,7 +8,8 @@
 // out-queue; the loop has it flushed once, at the end of its iteration.
 //
 // Everything on Conn and Core runs on the goroutine of the connection's loop unless it says otherwise. No call blocks.
-// Implementations: transport/std, on net.Conn and goroutines, everywhere Go runs.
+// Implementations: transport/epoll, on the loops themselves, on Linux; transport/std, on net.Conn and goroutines, everywhere
+// Go runs. Both pass transport/transporttest.
 //
 // The package knows no MQTT beyond the first byte that tells protocols apart.
 package transport

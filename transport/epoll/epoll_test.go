@@ -54,11 +54,11 @@ type rig struct {
 	loops *loop.Group
 	addr  string
 	cores chan *echoCore
-	feed  func(c *echoCore, b []byte) (int, transport.Verdict)
 	cause chan string
 }
 
-func newRig(t testing.TB, loops int, o transport.ListenerOptions) *rig {
+// newRig starts a server; feed is what cores do instead of sending everything back, if it is not nil.
+func newRig(t testing.TB, loops int, o transport.ListenerOptions, feed func(c *echoCore, b []byte) (int, transport.Verdict)) *rig {
 	t.Helper()
 	r := &rig{t: t, cores: make(chan *echoCore, 20_000), cause: make(chan string, 20_000)}
 	r.loops = loop.NewGroup(loops, loop.Options{
@@ -69,7 +69,7 @@ func newRig(t testing.TB, loops int, o transport.ListenerOptions) *rig {
 	s, err := New(transport.Options{
 		Loops: r.loops,
 		NewCore: func(c transport.Conn) transport.Core {
-			core := &echoCore{conn: c, feed: r.feed, closed: make(chan error, 1)}
+			core := &echoCore{conn: c, feed: feed, closed: make(chan error, 1)}
 			r.cores <- core
 			return core
 		},
@@ -129,7 +129,7 @@ func exchange(t testing.TB, c io.ReadWriter, b []byte) {
 
 // TestEventsOfAConnectionThatIsGone: what the kernel said before reaches neither nobody nor a stranger in the same slot.
 func TestEventsOfAConnectionThatIsGone(t *testing.T) {
-	r := newRig(t, 1, plain)
+	r := newRig(t, 1, plain, nil)
 	a := r.dial()
 	defer a.Close()
 	exchange(t, a, []byte("a"))
@@ -170,12 +170,11 @@ func fdTaken(p *Poller, slot int32) bool { return p.slots[slot] != nil }
 
 // TestShortWriteArmsOnce: a full socket has EPOLLOUT armed, and it is disarmed when all is written.
 func TestShortWriteArmsOnce(t *testing.T) {
-	r := newRig(t, 1, plain)
-	r.feed = func(c *echoCore, b []byte) (int, transport.Verdict) {
+	r := newRig(t, 1, plain, func(c *echoCore, b []byte) (int, transport.Verdict) {
 		c.conn.Out().Ref(make([]byte, 16<<20))
 		c.conn.Dirty()
 		return len(b), transport.GoOn
-	}
+	})
 	c := r.dial()
 	defer c.Close()
 	c.Write([]byte("x"))
@@ -207,8 +206,7 @@ func TestShortWriteArmsOnce(t *testing.T) {
 
 // TestAPausedConnectionIsForgotten: input that nobody wants, and a hang-up, do not keep the loop awake.
 func TestAPausedConnectionIsForgotten(t *testing.T) {
-	r := newRig(t, 1, plain)
-	r.feed = func(c *echoCore, b []byte) (int, transport.Verdict) { return 0, transport.Pause }
+	r := newRig(t, 1, plain, func(c *echoCore, b []byte) (int, transport.Verdict) { return 0, transport.Pause })
 	c := r.dial()
 	c.Write([]byte("x"))
 	core := <-r.cores
@@ -229,15 +227,14 @@ func TestAPausedConnectionIsForgotten(t *testing.T) {
 
 // TestMoveUnderTraffic sends connections to and fro while their clients write without pause.
 func TestMoveUnderTraffic(t *testing.T) {
-	r := newRig(t, 2, plain)
 	var moves atomic.Int64
-	r.feed = func(c *echoCore, b []byte) (int, transport.Verdict) {
+	r := newRig(t, 2, plain, func(c *echoCore, b []byte) (int, transport.Verdict) {
 		c.conn.Out().Append(b)
 		c.conn.Dirty()
 		moves.Add(1)
-		c.conn.Move(r.loops.Loop(1-c.conn.Loop().Index()), loop.Func(func(*loop.Loop) { c.conn.Resume() }))
+		c.conn.Move(c.conn.Loop().Group().Loop(1-c.conn.Loop().Index()), loop.Func(func(*loop.Loop) { c.conn.Resume() }))
 		return len(b), transport.Pause
-	}
+	})
 	var wg sync.WaitGroup
 	for range 8 {
 		c := r.dial()
@@ -256,7 +253,7 @@ func TestMoveUnderTraffic(t *testing.T) {
 
 // TestSteadyStateAllocatesNothing: reading and writing do not, on the loop.
 func TestSteadyStateAllocatesNothing(t *testing.T) {
-	r := newRig(t, 1, plain)
+	r := newRig(t, 1, plain, nil)
 	c := r.dial()
 	defer c.Close()
 	b, got := make([]byte, 128), make([]byte, 128)
@@ -276,7 +273,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 // descriptors.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	for _, o := range []transport.ListenerOptions{plain, {}} {
-		r := newRig(t, 2, o)
+		r := newRig(t, 2, o, nil)
 		const n = 4000
 		fds := make([]int, 0, n+1)
 		to := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
@@ -335,7 +332,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		}
 		return
 	}
-	r := newRig(t, 2, plain)
+	r := newRig(t, 2, plain, nil)
 	first := r.dial()
 	defer first.Close()
 	exchange(t, first, []byte("x"))
@@ -387,7 +384,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 func TestClosingTheListenerEndsServe(t *testing.T) {
 	var addr string
 	t.Run("serve", func(t *testing.T) {
-		r := newRig(t, 2, plain)
+		r := newRig(t, 2, plain, nil)
 		addr = r.addr
 		c := r.dial()
 		exchange(t, c, []byte("x"))

@@ -247,7 +247,7 @@ func TestTLSTickets(t *testing.T) {
 		o := plain
 		o.Protocol = 2
 		o.TLS = &tls.Config{Certificates: []tls.Certificate{testCertificate()}}
-		r := newRig(t, 2, o)
+		r := newRig(t, 2, o, nil)
 		c.InsecureSkipVerify, c.ServerName, c.ClientSessionCache = true, "localhost", tls.NewLRUClientSessionCache(4)
 		for i := range 2 {
 			conn := tls.Client(r.dial(), c)
@@ -269,7 +269,7 @@ func TestApplicationDataBehindTheHandshake(t *testing.T) {
 	o := plain
 	o.Protocol = 2
 	o.TLS = &tls.Config{Certificates: []tls.Certificate{testCertificate()}}
-	r := newRig(t, 2, o)
+	r := newRig(t, 2, o, nil)
 	for range 20 {
 		hold := &corked{Conn: r.dial()}
 		conn := tls.Client(hold, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
@@ -312,7 +312,7 @@ func TestTLSKeyUpdate(t *testing.T) {
 	o := plain
 	o.Protocol = 2
 	o.TLS = &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MinVersion: tls.VersionTLS13}
-	r := newRig(t, 1, o)
+	r := newRig(t, 1, o, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "s_client", "-connect", r.addr, "-msg")

@@ -66,6 +66,7 @@ func (s *Server) Serve(name string, l net.Listener, o transport.ListenerOptions)
 	if !s.register(li) {
 		return nil // nobody will use it
 	}
+	defer s.serving.Done()
 	var closed <-chan struct{}
 	if c, ok := l.(interface{ Closed() <-chan struct{} }); ok {
 		closed = c.Closed()
@@ -101,6 +102,7 @@ func (s *Server) register(li *listener) bool {
 		return false
 	}
 	s.listeners[li] = struct{}{}
+	s.serving.Add(1)
 	return true
 }
 

@@ -27,6 +27,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
+	serving   sync.WaitGroup // Serve calls whose listener a loop may watch; added to under mu
 }
 
 // tally are the bytes that a loop moved. Each has a cache line of its own.
@@ -69,6 +70,7 @@ func (s *Server) Counts() transport.Counts {
 // Shutdown implements transport.Server.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopAccepting()
+	s.unwatched()
 	select {
 	case <-s.books.Empty():
 		return nil
@@ -82,6 +84,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close implements transport.Server.
 func (s *Server) Close() error {
 	s.stopAccepting()
+	s.unwatched()
 	s.cutAll()
 	<-s.books.Empty()
 	return nil
@@ -95,6 +98,10 @@ func (s *Server) stopAccepting() {
 		li.stop()
 	}
 }
+
+// unwatched waits, after stopAccepting, until no loop watches a listener any more: once Shutdown or Close has returned the loops
+// may end, and would not do what Serve still wants of them.
+func (s *Server) unwatched() { s.serving.Wait() }
 
 // cutAll closes every connection. One that is on its way between two loops sees cutting where it arrives.
 func (s *Server) cutAll() {

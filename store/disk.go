@@ -62,6 +62,8 @@ type disk struct {
 	lostParts bool // something was damaged: what rows say of each other is not to be trusted
 	noFormat  bool // FORMAT is to be written anew
 
+	relieved time.Time // when a checkpoint was begun because the disk is full. Under the engine's lock.
+
 	fatal   atomic.Bool // it cannot be closed any more
 	suspect suspect
 }
@@ -105,7 +107,8 @@ func (d *disk) open() (*engine, error) {
 			return nil, err
 		}
 	}
-	d.room = newRoom(d.fs, d.dir, d.o.WriteBuffer/4, d.notice)
+	d.fitDisk()
+	d.room = newRoom(d.fs, d.dir, d.o.WriteBuffer, d.notice)
 	d.room.open()
 	if err := d.restore(fresh); err != nil {
 		return nil, err
@@ -116,6 +119,13 @@ func (d *disk) open() (*engine, error) {
 		}
 	}
 	return d.start()
+}
+
+// fitDisk makes the write buffer, and with it the log and the reserve, small on a small disk.
+func (d *disk) fitDisk() {
+	if usage, err := d.fs.GetDiskUsage(d.dir); err == nil {
+		d.o.WriteBuffer = min(d.o.WriteBuffer, max(int64(usage.TotalBytes/32), smallWriteBuffer))
+	}
 }
 
 // restore makes the machine of the state and the log. Some of what is damaged in the state is met only when the log is

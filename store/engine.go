@@ -186,7 +186,7 @@ func (e *engine) take() []command {
 		if e.stopped {
 			return nil
 		}
-		e.await(e.log.Tend())
+		e.await(e.rest())
 	}
 }
 
@@ -278,7 +278,7 @@ func (e *engine) propose(batch []command) error {
 		err = e.log.Propose(e.safe)
 	}
 	for errors.Is(err, ErrFull) && !e.isClosed() {
-		time.Sleep(max(e.log.Tend(), time.Millisecond))
+		time.Sleep(max(e.rest(), time.Millisecond))
 		err = e.log.Propose(e.safe)
 	}
 	if errors.Is(err, ErrFailed) {

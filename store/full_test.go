@@ -6,6 +6,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -344,4 +345,72 @@ func TestFullDiskRefusesWhatIsNew(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A disk that our own messages have filled has room again once they are gone, without anybody's help.
+func TestDrainedDiskHasRoomAgain(t *testing.T) {
+	for _, room := range []int64{16 << 20} {
+		for _, size := range []int{2000, 30_000} {
+			t.Run(fmt.Sprint(room, " ", size), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { drainedDisk(t, room, size) })
+			})
+		}
+	}
+}
+
+func drainedDisk(t *testing.T, room int64, size int) {
+	mem := vfs.NewCrashableMem()
+	fs := faultfs.New(mem)
+	fs.SetRoom(room)
+	var told notices
+	o := Options{WriteBuffer: 1 << 20, Notice: told.add}
+	e := openDisk(t, fs, o)
+	owner := claim(t, e, "c").Owner
+	subscribe(t, e, owner, "#")
+	r := rand.NewChaCha8([32]byte{2})
+	for round := range 3 {
+		var kept []Ref
+		for i, refused := 0, 0; refused < 10; i++ {
+			p := &Publish{Message: message(fmt.Sprint("t/", i%7), noise(r, size), false)}
+			if publish(e, p); p.Err == nil {
+				kept = append(kept, p.Ref)
+				continue
+			}
+			if refused++; !errors.Is(p.Err, ErrFull) {
+				t.Fatal(p.Err)
+			}
+			time.Sleep(3 * time.Second) // what can be let go of is, now
+		}
+		if len(kept)*size < int(room)/8 {
+			t.Errorf("round %d: full with %d messages of %d bytes", round, len(kept), size)
+		}
+		q, after := e.OpenQueue(owner), make([]Position, e.Groups())
+		for more := true; more; {
+			var got []Delivery
+			var err error
+			if got, more, err = q.Read(after, 50, 1<<20, 2e9, nil); err != nil {
+				t.Fatal(err)
+			}
+			refs := make([]Ref, len(got))
+			for i, d := range got {
+				refs[i] = d.Ref
+			}
+			done := make(chan error, 1)
+			e.ProposeAck(&Ack{Owner: owner, Refs: refs, Done: func(a *Ack) { done <- a.Err }})
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		p := &Publish{Message: message("t/0", "room", false)}
+		if publish(e, p); p.Err != nil {
+			t.Fatalf("round %d: drained of %d messages, and after a minute: %v", round, len(kept), p.Err)
+		}
+	}
+	if n := len(told.of(DiskFailed)); n > 0 {
+		t.Errorf("%+v", told.list)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -30,6 +30,7 @@ type local struct {
 	owed     []entry   // a recovery that is not written for want of room: it goes in front of whatever is written next
 	unsynced time.Time // since when something is written and not synced; zero = nothing is
 	cut      atomic.Uint64
+	scarce   bool // spare segments were given up for want of room
 	slow     *time.Timer
 	slowed   atomic.Bool
 
@@ -166,10 +167,24 @@ func (l *local) Tend() time.Duration {
 
 // shorten cuts what a checkpoint made needless.
 func (l *local) shorten() {
-	if below := l.cut.Swap(0); below != 0 {
-		if err := l.wal.Cut(below); err != nil && !wal.NoSpace(err) {
-			l.fail(fmt.Errorf("shortening the log: %w", err))
-		}
+	full := l.room.full.Load()
+	if full != l.scarce {
+		l.scarce = full
+		l.wal.KeepSpares(!full)
+	}
+	below := l.cut.Swap(0)
+	if below == 0 {
+		return
+	}
+	var err error
+	if full {
+		err = l.wal.Rotate() // the segment being written can be let go of, too
+	}
+	if err == nil || wal.NoSpace(err) {
+		err = l.wal.Cut(below)
+	}
+	if err != nil && !wal.NoSpace(err) {
+		l.fail(fmt.Errorf("shortening the log: %w", err))
 	}
 }
 

@@ -126,6 +126,7 @@ const (
 	defaultMaxPendingBytes = 256 << 20
 	defaultWriteBuffer     = 32 << 20
 	leastWriteBuffer       = 4 << 10
+	smallWriteBuffer       = 1 << 20 // on the smallest disks
 )
 
 func (o Options) withDefaults() Options {

@@ -23,7 +23,8 @@ const breath = 10 * time.Millisecond
 
 var errShut = errors.New("store: the state is closed")
 
-// patient is the file system of the state. While the store runs, what finds no room waits for it, since Pebble would not.
+// patient is the file system of the state. While the store runs, what finds no room waits for it, since Pebble would not; but a
+// compaction fails after a while, for what it has written may be the very room that is missing.
 // What fails in another way, or finds no room while nobody is to wait, is told to trouble, once, and whoever waits for
 // Pebble learns it from stuck. From then on, and once it is shut, nothing is changed through it any more, whichever
 // goroutines of Pebble are left: all changes fail. While Pebble is being opened, which it would never end, they seem to
@@ -74,14 +75,17 @@ func (p *patient) over() (over bool, done error) {
 	return true, done
 }
 
-// retry calls f until it has room for what it does, or nobody waits any more.
-func (p *patient) retry(f func() error) error {
+// retry calls f, which writes so many bytes, until it has room for what it does, or nobody waits any more.
+func (p *patient) retry(k vfs.DiskWriteCategory, bytes int, f func() error) error {
 	for pause := breath; ; pause = min(2*pause, lookForRoom) {
 		if over, err := p.over(); over {
 			return err
 		}
-		if p.waits.Load() && p.room.full.Load() { // what there is left is for the log
+		if p.waits.Load() && p.room.full.Load() && !p.room.spare(isCompaction(k), bytes) {
 			time.Sleep(pause)
+			if isCompaction(k) && pause == lookForRoom { // what it has written so far is removed, and it begins anew
+				return p.room.err()
+			}
 			continue
 		}
 		err := f()
@@ -101,17 +105,20 @@ func (p *patient) retry(f func() error) error {
 	}
 }
 
+// isCompaction tells by the category of a file whether a compaction writes it.
+func isCompaction(k vfs.DiskWriteCategory) bool { return k == "pebble-compaction" }
+
 // file makes a patient file of one that was opened.
-func (p *patient) file(open func() (vfs.File, error)) (vfs.File, error) {
+func (p *patient) file(k vfs.DiskWriteCategory, open func() (vfs.File, error)) (vfs.File, error) {
 	var file vfs.File
-	err := p.retry(func() (err error) { file, err = open(); return err })
+	err := p.retry(k, 0, func() (err error) { file, err = open(); return err })
 	if err != nil {
 		return nil, err
 	}
 	if file == nil { // it is over, and Pebble is being opened
 		file, err = vfs.NewMem().Create("nothing", vfs.WriteCategoryUnspecified)
 	}
-	return patientFile{file, p}, err
+	return patientFile{file, p, k}, err
 }
 
 // manifestMarker begins the name of the file by which Pebble says which MANIFEST counts.
@@ -129,15 +136,15 @@ func (p *patient) Create(name string, k vfs.DiskWriteCategory) (vfs.File, error)
 			return nil, err
 		}
 	}
-	return p.file(func() (vfs.File, error) { return p.FS.Create(name, k) })
+	return p.file(k, func() (vfs.File, error) { return p.FS.Create(name, k) })
 }
 
 func (p *patient) OpenReadWrite(name string, k vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	return p.file(func() (vfs.File, error) { return p.FS.OpenReadWrite(name, k, o...) })
+	return p.file(k, func() (vfs.File, error) { return p.FS.OpenReadWrite(name, k, o...) })
 }
 
 func (p *patient) ReuseForWrite(from, to string, k vfs.DiskWriteCategory) (vfs.File, error) {
-	return p.file(func() (vfs.File, error) { return p.FS.ReuseForWrite(from, to, k) })
+	return p.file(k, func() (vfs.File, error) { return p.FS.ReuseForWrite(from, to, k) })
 }
 
 func (p *patient) OpenDir(name string) (vfs.File, error) {
@@ -145,15 +152,15 @@ func (p *patient) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return patientFile{f, p}, nil
+	return patientFile{f, p, vfs.WriteCategoryUnspecified}, nil
 }
 
 func (p *patient) Link(from, to string) error {
-	return p.retry(func() error { return p.FS.Link(from, to) })
+	return p.retry(vfs.WriteCategoryUnspecified, 0, func() error { return p.FS.Link(from, to) })
 }
 
 func (p *patient) Rename(from, to string) error {
-	return p.retry(func() error { return p.FS.Rename(from, to) })
+	return p.retry(vfs.WriteCategoryUnspecified, 0, func() error { return p.FS.Rename(from, to) })
 }
 
 // Remove is not worth a failure: what is left over is removed at the next opening.
@@ -173,11 +180,12 @@ func (p *patient) Unwrap() vfs.FS { return p.FS }
 // patientFile is a file of a patient file system.
 type patientFile struct {
 	vfs.File
-	fs *patient
+	fs       *patient
+	category vfs.DiskWriteCategory
 }
 
 func (f patientFile) Write(b []byte) (n int, err error) {
-	err = f.fs.retry(func() error {
+	err = f.fs.retry(f.category, len(b), func() error {
 		some, err := f.File.Write(b[n:])
 		n += some
 		return err
@@ -189,7 +197,7 @@ func (f patientFile) Write(b []byte) (n int, err error) {
 }
 
 func (f patientFile) WriteAt(b []byte, at int64) (n int, err error) {
-	err = f.fs.retry(func() error {
+	err = f.fs.retry(f.category, len(b), func() error {
 		some, err := f.File.WriteAt(b[n:], at+int64(n))
 		n += some
 		return err

@@ -14,28 +14,52 @@ import (
 
 const (
 	ballastFile = "BALLAST"
-	mostBallast = 8 << 20
+	mostPart    = 8 << 20
 	lookForRoom = 500 * time.Millisecond // between two looks whether there is room again
 )
 
-// room knows whether the disk is full. A file of bytes that mean nothing is given up when it becomes so: what cannot be
-// refused (acknowledgements, the ends of sessions, wills) is written to the log where it was; checkpoints wait. As soon as the file
-// can be made again, and as much beside it, the disk is no longer full.
+// room knows whether the disk is full. A file of bytes that mean nothing, in six equal parts, is given up when it becomes so, and
+// spare segments of the log with it. What cannot be refused (acknowledgements, the ends of sessions, wills) is written where
+// they were: the log may use it all; a checkpoint leaves the last part to the log, and has four, which is the write buffer; compactions
+// leave two, and while there is a checkpoint what that may need. A checkpoint lets go of log, and compactions of what was deleted: so a
+// disk that our own messages have filled has room again when they are gone. As soon as the file can be made again, and two parts beside it,
+// the disk is no longer full.
+//
+// A new store begins with two parts, and makes the rest after its first checkpoint: many never come to one.
 type room struct {
 	fs     vfs.FS
 	path   string
-	size   int64
+	part   int64
 	notice func(Notice)
 	full   atomic.Bool
+	// writing says that there is a checkpoint.
+	writing atomic.Bool
 
 	mu     sync.Mutex // guards the following
 	cause  error
 	looked time.Time
+	whole  bool   // the file has all its parts
 	wake   func() // called when the disk becomes full; nil before there is anybody to look for room
 }
 
-func newRoom(fs vfs.FS, dir string, size int64, notice func(Notice)) *room {
-	return &room{fs: fs, path: fs.PathJoin(dir, ballastFile), size: min(size, mostBallast), notice: notice}
+func newRoom(fs vfs.FS, dir string, writeBuffer int64, notice func(Notice)) *room {
+	return &room{fs: fs, path: fs.PathJoin(dir, ballastFile), part: min(writeBuffer/4, mostPart), notice: notice}
+}
+
+// size is that of the file.
+func (r *room) size() int64 { return 6 * r.part }
+
+// spare says, while the disk is full, whether the state may write so many bytes.
+func (r *room) spare(compaction bool, bytes int) bool {
+	left := r.part
+	switch {
+	case compaction && r.writing.Load():
+		left = 5 * r.part
+	case compaction:
+		left = 2 * r.part
+	}
+	usage, err := r.fs.GetDiskUsage(r.fs.PathDir(r.path))
+	return err == nil && usage.AvailBytes > uint64(left)+uint64(bytes)
 }
 
 // begin has somebody woken, from now on, when the disk becomes full.
@@ -50,12 +74,39 @@ func (r *room) begin(wake func()) {
 
 // open makes the file, if it is not there.
 func (r *room) open() {
-	if info, err := r.fs.Stat(r.path); err == nil && info.Size() == r.size {
+	if info, err := r.fs.Stat(r.path); err == nil && info.Size() >= 2*r.part && info.Size() <= r.size() {
+		r.whole = info.Size() == r.size()
 		return
 	}
-	if err := r.fill(r.path); err != nil {
+	if err := r.fill(r.path, 2*r.part); err != nil {
 		r.lost(err)
 	}
+}
+
+// complete makes the rest of the file after a checkpoint. Nobody has to wait for it.
+func (r *room) complete() {
+	if r.isWhole() {
+		return
+	}
+	rest := r.path + ".rest"
+	if err := r.fill(rest, r.size()); err != nil {
+		return // a later checkpoint tries again: there are two parts still
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.full.Load() {
+		r.whole = r.fs.Rename(rest, r.path) == nil
+	}
+	if !r.whole {
+		_ = r.fs.Remove(rest)
+	}
+}
+
+// isWhole says that the file has all its parts, or that there is no room for them.
+func (r *room) isWhole() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.whole || r.full.Load()
 }
 
 // err is what a command gets for which there is no room.
@@ -73,7 +124,7 @@ func (r *room) lost(err error) {
 	if r.full.Swap(true) {
 		return
 	}
-	r.looked = time.Now()
+	r.looked, r.whole = time.Now(), false
 	_ = r.fs.Remove(r.path)
 	if r.wake != nil {
 		r.wake()
@@ -90,26 +141,27 @@ func (r *room) look() time.Duration {
 		return left
 	}
 	r.looked = time.Now()
-	if usage, err := r.fs.GetDiskUsage(r.fs.PathDir(r.path)); err == nil && usage.AvailBytes < uint64(2*r.size) {
+	if usage, err := r.fs.GetDiskUsage(r.fs.PathDir(r.path)); err == nil && usage.AvailBytes < uint64(r.size()+2*r.part) {
 		return lookForRoom
 	}
 	beside := r.path + ".beside"
-	err := r.fill(r.path)
+	err := r.fill(r.path, r.size())
 	if err == nil {
-		err = r.fill(beside)
+		err = r.fill(beside, 2*r.part)
 	}
 	_ = r.fs.Remove(beside)
 	if err != nil {
 		_ = r.fs.Remove(r.path)
 		return lookForRoom
 	}
+	r.whole = true
 	r.full.Store(false)
 	r.notice(Notice{Kind: Room, Text: "there is room on the disk again"})
 	return 0
 }
 
-// fill writes a file of the ballast's size. Its bytes are not zero: some file systems keep no room for zeros.
-func (r *room) fill(path string) error {
+// fill writes a file of a size. Its bytes are not zero: some file systems keep no room for zeros.
+func (r *room) fill(path string, size int64) error {
 	f, err := r.fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
@@ -118,7 +170,7 @@ func (r *room) fill(path string) error {
 	for i := range block {
 		block[i] = byte(i*7 + i>>8)
 	}
-	for left := r.size; left > 0 && err == nil; left -= int64(len(block)) {
+	for left := size; left > 0 && err == nil; left -= int64(len(block)) {
 		_, err = f.Write(block[:min(left, int64(len(block)))])
 	}
 	if err == nil {

@@ -48,6 +48,9 @@ func (d *disk) stateFailed(err error) {
 
 // stateTrouble tells what Pebble cannot read, once for each text. The next opening looks at all of the state.
 func (d *disk) stateTrouble(err error) {
+	if errors.Is(err, ErrFull) {
+		return // a compaction for which there is no room
+	}
 	select {
 	case <-d.below.stuck: // this is what follows from it
 		return
@@ -100,7 +103,14 @@ type stateLog struct{ d *disk }
 
 func (stateLog) Infof(string, ...any) {}
 
-func (l stateLog) Errorf(format string, args ...any) { l.d.stateTrouble(fmt.Errorf(format, args...)) }
+func (l stateLog) Errorf(format string, args ...any) {
+	for _, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, ErrFull) {
+			return
+		}
+	}
+	l.d.stateTrouble(fmt.Errorf(format, args...))
+}
 
 // Fatalf ends the store. Where it follows from a change that failed, which is known, Pebble goes on to return the error: it
 // cannot change anything any more. Anything else is a fault of Pebble, and its goroutine goes no further.
@@ -295,7 +305,26 @@ func (d *disk) turn() {
 	logged := d.local.measures.logged.Load() - d.loggedAt
 	if d.over.active.bytes >= d.o.WriteBuffer || logged >= 4*d.o.WriteBuffer || d.over.active.span(d.machine.applied) > mostSpan {
 		d.begin()
+		return
 	}
+	if d.room.full.Load() && logged > 0 && time.Since(d.relieved) >= reliefPause {
+		d.relieved = time.Now()
+		d.begin()
+	}
+}
+
+// reliefPause is the time from one checkpoint on a full disk to the next: they let go of log, and of what was deleted.
+const reliefPause = time.Second
+
+// rest is what the committer does while it has nothing to commit. It says how long it may rest.
+func (e *engine) rest() time.Duration {
+	wait := e.log.Tend()
+	if e.disk != nil && e.disk.room.full.Load() {
+		e.state.Lock()
+		defer e.state.Unlock()
+		e.disk.turn()
+	}
+	return wait
 }
 
 // mostSpan bounds the positions of one layer, for each of which it may need some bytes.
@@ -308,6 +337,7 @@ func (d *disk) begin() {
 		return
 	}
 	d.writing = make(chan struct{})
+	d.room.writing.Store(true)
 	go d.checkpoint(d.over.freeze(d.machine.applied))
 }
 
@@ -331,6 +361,10 @@ func (d *disk) reopen() bool {
 func (d *disk) checkpoint(l *layer) {
 	start := time.Now()
 	err := d.writeOut(l)
+	d.room.writing.Store(false)
+	if err == nil {
+		d.room.complete()
+	}
 	d.engine.state.Lock()
 	defer d.engine.state.Unlock()
 	close(d.writing)

@@ -27,6 +27,7 @@ type Log struct {
 	file     vfs.File
 	off      int64 // where the next frame goes
 	size     int64 // of the file; behind off it is stale
+	wasted   bool  // emptied segments are removed
 	unmarked bool  // the mark of this opening could not be written yet
 
 	last   uint64 // position of the last record written

@@ -143,7 +143,7 @@ func (l *Log) Cut(below uint64) error {
 func (l *Log) empty(s live) error {
 	name := l.path(fileName(s.number, endSegment))
 	spare := fileName(s.number, endSpare)
-	if len(l.spares) >= l.o.Spare || s.bytes > 2*l.o.SegmentBytes || slices.Contains(l.spares, spare) {
+	if l.wasted || len(l.spares) >= l.o.Spare || s.bytes > 2*l.o.SegmentBytes || slices.Contains(l.spares, spare) {
 		return l.o.FS.Remove(name)
 	}
 	if err := l.o.FS.Rename(name, l.path(spare)); err != nil {
@@ -151,4 +151,23 @@ func (l *Log) empty(s live) error {
 	}
 	l.spares = append(l.spares, spare)
 	return nil
+}
+
+// Rotate ends the segment being written, if there is anything in it, so that Cut may let go of it. No batch may be in hand.
+func (l *Log) Rotate() error {
+	if l.failed != nil || l.off == segmentHead || l.unmarked {
+		return l.failed
+	}
+	return l.rotate()
+}
+
+// KeepSpares says whether emptied segments are kept for being written again. If not, those that are there are removed.
+func (l *Log) KeepSpares(keep bool) {
+	if l.wasted = !keep; keep {
+		return
+	}
+	for _, spare := range l.spares {
+		_ = l.o.FS.Remove(l.path(spare)) // if it stays, the next opening has it
+	}
+	l.spares = l.spares[:0]
 }

@@ -61,6 +61,19 @@ func (f *FS) FailOn(op, word string, err error) {
 	})
 }
 
+// GetDiskUsage tells how much may still be written.
+func (f *FS) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	const total = 1 << 40
+	u := vfs.DiskUsage{TotalBytes: total, AvailBytes: total}
+	if f.room >= 0 {
+		u.AvailBytes = uint64(f.room)
+	}
+	u.UsedBytes = total - u.AvailBytes
+	return u, nil
+}
+
 func (f *FS) ask(op, path string) error {
 	f.mu.Lock()
 	fail, room, full := f.fail, f.room, f.full

@@ -44,7 +44,7 @@ func (m *machine) loadAll() (bad []badRow, err error) {
 	}
 	steps := []func(group uint16) error{
 		m.loadFilters, m.loadSessions, m.loadWills, m.loadSubs, m.loadQueues, m.loadCursors, m.loadWindows, m.loadReceived,
-		m.loadRetained, m.loadDue,
+		m.loadRetained, m.loadDue, m.loadRefs,
 	}
 	for _, step := range steps {
 		for g := range m.groups {
@@ -348,5 +348,16 @@ func (m *machine) loadDue(group uint16) error {
 			m.awaitTick(d)
 		}
 		return nil
+	})
+}
+
+// loadRefs reads the reference counts, which have no mirror: what is damaged of them must be found now, and not by a command.
+func (m *machine) loadRefs(group uint16) error {
+	return m.each(group, kindRefs, 8, func(_, value []byte) error {
+		d := rowDecoder(value)
+		if n := d.uint(); d.err == nil && n > 1 {
+			return nil
+		}
+		return errCorrupt
 	})
 }

@@ -60,24 +60,19 @@ func (p *peel) Run(*loop.Loop) {
 // peel looks at b, all that was read and not used.
 func (c *conn) peel(b []byte) {
 	p := c.more.peel
-	for {
-		used, next, err := p.Step(b)
-		c.more.counted = p.Counted
-		b = b[used:]
-		switch {
-		case err != nil:
-			c.refuse(err)
-			return
-		case next == front.StartTLS:
-			p.buf = nil
-			c.startTLS(slices.Clone(b))
-			return
-		case next == front.More:
-			p.buf = slices.Clone(b)
-			return
-		}
+	used, next, err := p.Step(b)
+	c.more.counted = p.Counted
+	b = b[used:]
+	switch {
+	case err != nil:
+		c.refuse(err)
+	case next == front.StartTLS:
+		p.buf = nil
+		c.startTLS(slices.Clone(b))
+	case next == front.More:
+		p.buf = slices.Clone(b)
+	default:
 		c.peeled(b)
-		return
 	}
 }
 

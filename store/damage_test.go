@@ -237,6 +237,10 @@ func wound(t *testing.T, rng *rand.Rand, fs vfs.FS, path string, b []byte) strin
 
 // TestDamage damages one file of a folder after another, and wants what was kept to be told of, or there.
 func TestDamage(t *testing.T) {
+	most := *damages
+	if testing.Short() {
+		most = min(most, 25)
+	}
 	for i, how := range []ending{closed, copied, cut} {
 		t.Run(string(how), func(t *testing.T) {
 			seed := uint64(i)
@@ -248,7 +252,7 @@ func TestDamage(t *testing.T) {
 			paths := slices.Sorted(maps.Keys(all))
 			t.Logf("%d files: %v", len(paths), paths)
 			rng := rand.New(rand.NewPCG(seed, 4))
-			for n := range *damages {
+			for n := range most {
 				path := paths[n%len(paths)]
 				fs := unfold(t, all)
 				what := fmt.Sprintf("folder %d, damage %d: %s: %s", seed, n, path, wound(t, rng, fs, path, all[path]))

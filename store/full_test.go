@@ -351,6 +351,9 @@ func TestFullDiskRefusesWhatIsNew(t *testing.T) {
 func TestDrainedDiskHasRoomAgain(t *testing.T) {
 	for _, room := range []int64{16 << 20} {
 		for _, size := range []int{2000, 30_000} {
+			if testing.Short() && size < 10_000 {
+				continue
+			}
 			t.Run(fmt.Sprint(room, " ", size), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { drainedDisk(t, room, size) })
 			})

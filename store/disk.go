@@ -62,7 +62,8 @@ type disk struct {
 	lostParts bool // something was damaged: what rows say of each other is not to be trusted
 	noFormat  bool // FORMAT is to be written anew
 
-	relieved time.Time // when a checkpoint was begun because the disk is full. Under the engine's lock.
+	held     atomic.Int64 // bytes of the active layer, as of the last batch
+	relieved time.Time    // when a checkpoint was begun because the disk is full. Under the engine's lock.
 
 	fatal   atomic.Bool // it cannot be closed any more
 	suspect suspect

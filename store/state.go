@@ -299,6 +299,7 @@ func (d *disk) closeState() error {
 
 // turn begins a checkpoint when enough has changed. The engine's lock is held.
 func (d *disk) turn() {
+	d.held.Store(d.over.active.bytes)
 	if d.writing != nil || d.broken.Load() || d.readOnly && d.room.full.Load() {
 		return
 	}
@@ -336,6 +337,7 @@ func (d *disk) begin() {
 	if d.readOnly && !d.reopen() {
 		return
 	}
+	d.held.Store(0)
 	d.writing = make(chan struct{})
 	d.room.writing.Store(true)
 	go d.checkpoint(d.over.freeze(d.machine.applied))
@@ -411,9 +413,9 @@ func (d *disk) flush(db *pebble.DB) error {
 func (d *disk) pause() {
 	for !d.room.full.Load() {
 		d.engine.state.RLock()
-		writing, bytes := d.writing, d.over.active.bytes
+		writing := d.writing
 		d.engine.state.RUnlock()
-		if writing == nil || bytes < 2*d.o.WriteBuffer {
+		if writing == nil || d.held.Load() < 2*d.o.WriteBuffer {
 			return
 		}
 		select {

@@ -35,10 +35,11 @@ type room struct {
 	// writing says that there is a checkpoint.
 	writing atomic.Bool
 
-	mu     sync.Mutex // guards the following
-	cause  error
+	cause atomic.Pointer[error]
+	whole atomic.Bool // the file has all its parts
+
+	mu     sync.Mutex // guards the following; look holds it while it writes files, so on a full disk nobody else waits for it
 	looked time.Time
-	whole  bool   // the file has all its parts
 	wake   func() // called when the disk becomes full; nil before there is anybody to look for room
 }
 
@@ -75,7 +76,7 @@ func (r *room) begin(wake func()) {
 // open makes the file, if it is not there.
 func (r *room) open() {
 	if info, err := r.fs.Stat(r.path); err == nil && info.Size() >= 2*r.part && info.Size() <= r.size() {
-		r.whole = info.Size() == r.size()
+		r.whole.Store(info.Size() == r.size())
 		return
 	}
 	if err := r.fill(r.path, 2*r.part); err != nil {
@@ -85,46 +86,42 @@ func (r *room) open() {
 
 // complete makes the rest of the file after a checkpoint. Nobody has to wait for it.
 func (r *room) complete() {
-	if r.isWhole() {
+	if r.whole.Load() || r.full.Load() {
 		return
 	}
 	rest := r.path + ".rest"
 	if err := r.fill(rest, r.size()); err != nil {
 		return // a later checkpoint tries again: there are two parts still
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.full.Load() {
-		r.whole = r.fs.Rename(rest, r.path) == nil
+	if r.mu.TryLock() { // if not, it is full
+		defer r.mu.Unlock()
+		if !r.full.Load() {
+			r.whole.Store(r.fs.Rename(rest, r.path) == nil)
+		}
 	}
-	if !r.whole {
+	if !r.whole.Load() {
 		_ = r.fs.Remove(rest)
 	}
 }
 
-// isWhole says that the file has all its parts, or that there is no room for them.
-func (r *room) isWhole() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.whole || r.full.Load()
-}
-
 // err is what a command gets for which there is no room.
 func (r *room) err() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return fmt.Errorf("%w: %w", ErrFull, r.cause)
+	return fmt.Errorf("%w: %w", ErrFull, *r.cause.Load())
 }
 
 // lost notes that there was no room for something.
 func (r *room) lost(err error) {
+	r.cause.Store(&err)
+	if r.full.Load() {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cause = err
 	if r.full.Swap(true) {
 		return
 	}
-	r.looked, r.whole = time.Now(), false
+	r.looked = time.Now()
+	r.whole.Store(false)
 	_ = r.fs.Remove(r.path)
 	if r.wake != nil {
 		r.wake()
@@ -154,7 +151,7 @@ func (r *room) look() time.Duration {
 		_ = r.fs.Remove(r.path)
 		return lookForRoom
 	}
-	r.whole = true
+	r.whole.Store(true)
 	r.full.Store(false)
 	r.notice(Notice{Kind: Room, Text: "there is room on the disk again"})
 	return 0

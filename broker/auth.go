@@ -268,7 +268,7 @@ func (c *connection) reauthenticated(s exchangeStep) {
 		r := c.rare.reauth
 		r.exchange, r.running = nil, false
 		client := *c.client
-		client.Groups = s.id.Groups
+		client.Groups, client.Grant = s.id.Groups, s.id.Grant
 		c.client = &client
 		c.writeAuth(mqtt.Success, r.method, s.reply)
 	default:

@@ -81,7 +81,7 @@ func (c *connection) granted(id plugin.Identity, anonymous bool) {
 	if id.Username != "" {
 		client.Username = id.Username
 	}
-	client.Groups, client.Anonymous = id.Groups, anonymous
+	client.Groups, client.Grant, client.Anonymous = id.Groups, id.Grant, anonymous
 	l.Client, c.client = &client, &client
 	if c.will != nil {
 		c.will.Message.Username = client.Username

@@ -73,6 +73,7 @@ type Client struct {
 	Remote    net.Addr
 	TLS       *tls.ConnectionState // nil without TLS
 	Groups    []string             // given by the authenticator
+	Grant     *Grant               // likewise; nil without
 	Version   mqtt.Version
 	LocalPeer bool // the client runs on this host; see transport.Info
 	Anonymous bool // nobody vouches for the user name
@@ -113,6 +114,14 @@ type Login struct {
 type Identity struct {
 	Username string   // replaces the client's user name where not empty
 	Groups   []string // for authorizers
+	Grant    *Grant   // nil without
+}
+
+// Grant is what an authenticator knows of a client besides its names. It is shared and must not be changed.
+type Grant struct {
+	Claims  map[string]string // of a token, a directory or a table; ${claim.NAME} in rules
+	Rules   []string          // rules for this client alone, lines in the language of acl.file
+	Expires time.Time         // when the login ends; zero = with the connection
 }
 
 // Authenticator decides who may connect. Called on a worker goroutine; it may block until ctx ends (Options.HookTimeout).

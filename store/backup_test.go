@@ -60,14 +60,14 @@ func TestBackupOfAStoreThatIsIdle(t *testing.T) {
 		e := openDisk(t, fs, Options{Groups: 4, WriteBuffer: 4 << 10 << (seed % 8), Limits: testLimits(seed)})
 		exercise(e, seed, 300)
 		b, info := backup(t, e)
-		if info.Position != e.machine.applied || info.Groups != 4 || info.Program != "test" {
-			t.Fatalf("%+v, want position %d", info, e.machine.applied)
+		if info.Position != look(e, appliedBy) || info.Groups != 4 || info.Program != "test" {
+			t.Fatalf("%+v, want position %d", info, look(e, appliedBy))
 		}
 		f, r := restored(t, b)
-		if f.machine.hash() != e.machine.hash() {
+		if f.machine.hash() != look(e, (*machine).hash) {
 			t.Fatalf("seed %d: another state", seed)
 		}
-		if r.Contents != e.machine.contents() || r.Backup != info {
+		if r.Contents != look(e, (*machine).contents) || r.Backup != info {
 			t.Fatalf("seed %d: %+v, and %+v", seed, r, info)
 		}
 		if err := e.Close(); err != nil {
@@ -87,7 +87,7 @@ func TestBackupOfAFolderWithALog(t *testing.T) {
 		fs := vfs.NewCrashableMem()
 		e := openDisk(t, fs, Options{Groups: 4, Limits: testLimits(seed), WriteBuffer: 16 << 10})
 		exercise(e, seed, 300)
-		want := e.machine.hash()
+		want := look(e, (*machine).hash)
 		cut := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(seed, 1))})
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
@@ -97,11 +97,11 @@ func TestBackupOfAFolderWithALog(t *testing.T) {
 			t.Fatal(err)
 		}
 		f, _ := restored(t, b.Bytes())
-		if f.machine.applied == e.machine.applied && f.machine.hash() != want {
+		if f.machine.applied == look(e, appliedBy) && f.machine.hash() != want {
 			t.Fatalf("seed %d: another state", seed)
 		}
-		if f.machine.applied+8 < e.machine.applied {
-			t.Fatalf("seed %d: the backup is of position %d of %d", seed, f.machine.applied, e.machine.applied)
+		if f.machine.applied+8 < look(e, appliedBy) {
+			t.Fatalf("seed %d: the backup is of position %d of %d", seed, f.machine.applied, look(e, appliedBy))
 		}
 	}
 }
@@ -131,9 +131,7 @@ func TestBackupWhileTheStoreWorks(t *testing.T) {
 		}
 	})
 	for range 15 {
-		e.state.RLock()
-		before := e.machine.applied
-		e.state.RUnlock()
+		before := look(e, appliedBy)
 		b, info := backup(t, e)
 		if info.Position < before {
 			t.Fatalf("the backup is of position %d, and %d was done before", info.Position, before)

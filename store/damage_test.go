@@ -100,19 +100,16 @@ func (w *truth) everything(e *engine) (text []string, err error) {
 		}
 		return nil
 	}
-	m := e.machine
-	for _, id := range slices.Sorted(maps.Keys(m.byID)) {
-		s := m.byID[id]
-		mine := func(f string) bool { return w.filters[id][f] }
-		if err := read(s.clientID, e.OpenQueue(Owner{id, s.epoch}), mine); err != nil {
+	owners, shares := look(e, ownersOf), look(e, sharesOf)
+	for _, o := range slices.SortedFunc(maps.Keys(owners), func(a, b Owner) int { return cmp.Compare(a.ID, b.ID) }) {
+		mine := func(f string) bool { return w.filters[o.ID][f] }
+		if err := read(owners[o], e.OpenQueue(o), mine); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.filters)) {
-		if m.filters[name].share {
-			if err := read(name, e.OpenShare(name), func(f string) bool { return f == name }); err != nil {
-				return nil, err
-			}
+	for _, name := range shares {
+		if err := read(name, e.OpenShare(name), func(f string) bool { return f == name }); err != nil {
+			return nil, err
 		}
 	}
 	page, more, err := e.RetainedPage("#", "", 1000, 1<<24, 2e9, nil)
@@ -130,18 +127,41 @@ func (w *truth) everything(e *engine) (text []string, err error) {
 		return nil, fmt.Errorf("%d sessions are listed, %d are there: %w", len(list), e.Stats().Sessions, err)
 	}
 	wait(e)
-	if err := m.inconsistency(); err != nil {
+	if err := look(e, (*machine).inconsistency); err != nil {
 		return nil, err
 	}
 	return text, nil
 }
 
+// ownersOf are the client identifiers of all sessions.
+func ownersOf(m *machine) map[Owner]string {
+	owners := map[Owner]string{}
+	for id, s := range m.byID {
+		owners[Owner{id, s.epoch}] = s.clientID
+	}
+	return owners
+}
+
+// sharesOf are the filters of all shared subscriptions, sorted.
+func sharesOf(m *machine) (names []string) {
+	for name, f := range m.filters {
+		if f.share {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // claims gives all sessions new owners, so that their windows are read.
 func (w *truth) claims(e *engine) error {
-	users := map[string]string{}
-	for _, s := range e.machine.byID {
-		users[s.clientID] = s.username
-	}
+	users := look(e, func(m *machine) map[string]string {
+		users := map[string]string{}
+		for _, s := range m.byID {
+			users[s.clientID] = s.username
+		}
+		return users
+	})
 	for _, client := range slices.Sorted(maps.Keys(users)) {
 		done := make(chan struct{})
 		c := &Claim{ClientID: client, Username: users[client], Expiry: 5, Now: 3e9, Done: func(*Claim) { close(done) }}
@@ -166,7 +186,7 @@ func (w *truth) claims(e *engine) error {
 		}
 	}
 	wait(e)
-	return e.machine.inconsistency()
+	return look(e, (*machine).inconsistency)
 }
 
 // An ending is how a folder came to be as it is.
@@ -318,7 +338,7 @@ func readStore(fs vfs.FS, o Options, w *truth, claims bool) (r reading, err erro
 	if r.text, err = w.everything(e); err != nil {
 		return r, err
 	}
-	r.hash = rowsOf(e.machine)
+	r.hash = look(e, rowsOf)
 	if claims {
 		err = w.claims(e)
 	}

@@ -63,6 +63,19 @@ func wait(e *engine) {
 	<-done
 }
 
+// look looks into a machine while nobody changes it.
+func look[T any](e *engine, f func(m *machine) T) T {
+	e.state.Lock()
+	defer e.state.Unlock()
+	return f(e.machine)
+}
+
+func appliedBy(m *machine) Position { return m.applied }
+
+func owed(t testing.TB) func(*machine) string {
+	return func(m *machine) string { return everythingOwed(t, m) }
+}
+
 // history keeps what is proposed to a log, so that a machine in memory can do the same.
 type history struct {
 	replog
@@ -88,10 +101,16 @@ func (h *history) Propose(entries []entry) error {
 
 // follow makes an engine that has done nothing but its recovery write a history.
 func follow(t testing.TB, e *engine) *history {
-	h := &history{replog: e.log, t: t}
-	wait(e)
-	e.log = h
+	h := &history{t: t}
+	h.hear(e)
 	return h
+}
+
+// hear has an engine that has done nothing but its recovery write this history.
+func (h *history) hear(e *engine) {
+	done := make(chan struct{})
+	e.submit(&barrier{func() { h.replog, e.log = e.log, h; close(done) }}) // the log is the committer's
+	<-done
 }
 
 // machineAt is a machine in memory that did what came up to a position.
@@ -303,7 +322,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 				v.learn(c)
 			}
 			want := h.machineAt(limits, 4, first, 5e9, e.last).hash()
-			if e.machine.hash() != want {
+			if look(e, (*machine).hash) != want {
 				t.Fatalf("seed %d: another state than in memory", seed)
 			}
 			if err := e.Close(); err != nil {
@@ -312,13 +331,13 @@ func TestRestartsChangeNothing(t *testing.T) {
 			e = openDisk(t, fs, o)
 			h.entries = append(h.entries, past{e.last, Sync, appendRecord(nil, &recovery{Now: 5e9, Limits: limits})})
 			m := h.machineAt(limits, 4, first, 5e9, e.last)
-			if e.machine.hash() != m.hash() {
+			if look(e, (*machine).hash) != m.hash() {
 				t.Fatalf("seed %d: another state after reopening", seed)
 			}
-			if got, want := everythingOwed(t, e.machine), everythingOwed(t, m); got != want {
+			if got, want := look(e, owed(t)), everythingOwed(t, m); got != want {
 				t.Fatalf("seed %d: reads give other messages after reopening:\n%s\nwant\n%s", seed, got, want)
 			}
-			h.replog, e.log = e.log, h
+			h.hear(e)
 		}
 		_ = e.Close()
 	}

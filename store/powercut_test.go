@@ -163,10 +163,10 @@ func (h *history) explains(fs *vfs.MemFS, o Options, first, upTo Position) error
 	}
 	m := h.machineAt(o.Limits, o.Groups, first, 5e9, last)
 	m.apply(e.last, &recovery{Now: 5e9, Limits: o.Limits})
-	if e.machine.hash() != m.hash() {
+	if look(e, (*machine).hash) != m.hash() {
 		return fmt.Errorf("the state at %d is not what the commands make", last)
 	}
-	if got, want := everythingOwed(h.t, e.machine), everythingOwed(h.t, m); got != want {
+	if got, want := look(e, owed(h.t)), everythingOwed(h.t, m); got != want {
 		return fmt.Errorf("reads at %d give\n%s\nwant\n%s", last, got, want)
 	}
 	return nil

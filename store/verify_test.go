@@ -88,7 +88,7 @@ func TestVerifyFindsNothingWhereNothingIs(t *testing.T) {
 			e := openDisk(t, fs, o)
 			exercise(e, seed, 300)
 			cut := fs.CrashClone(vfs.CrashCloneCfg{})
-			want := e.machine.contents()
+			want := look(e, (*machine).contents)
 			if err := e.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -225,7 +225,7 @@ func TestVerifyMeetsOrphansAndMissingMessages(t *testing.T) {
 	wait(e)
 	group := uint16(e.GroupOf("a"))
 	var k keys
-	at := uint64(e.machine.applied)
+	at := uint64(look(e, appliedBy))
 	if err := e.Close(); err != nil || first.Err != nil {
 		t.Fatal(err, first.Err)
 	}

@@ -75,9 +75,9 @@ func TestQoS0RoutesWithoutAllocation(t *testing.T) {
 		for _, n := range []int{1, 100} {
 			routed(t, v, n, func(c *connection) {
 				b := packet(v)
-				before := c.sh.tally.counts[PublishSent].Load()
+				before := c.sh.traffic.n[PublishSent]
 				allocs := testing.AllocsPerRun(1000, func() { c.Feed(b) })
-				if sent := c.sh.tally.counts[PublishSent].Load() - before; sent != int64(1001*n) {
+				if sent := c.sh.traffic.n[PublishSent] - before; sent != 1001*n {
 					t.Errorf("%v: %d deliveries, want %d", v, sent, 1001*n)
 				}
 				if allocs != 0 && !raced {

@@ -96,6 +96,11 @@ func New(o Options) (*Broker, error) {
 	for i := range n {
 		b.shards = append(b.shards, newShard(b, b.loops.Loop(i)))
 	}
+	for _, sh := range b.shards {
+		for _, to := range b.shards {
+			sh.packing = append(sh.packing, packer{from: sh, to: to})
+		}
+	}
 	b.sys = newSysTopics(b)
 	b.events = newEvents(o.Plugins, o.ObserverQueue, b)
 	b.viewSuffices = len(b.hooks.publishers) == 0 && !b.events.wanted[messageReceived] && !b.events.wanted[messageDelivered]

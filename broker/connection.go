@@ -170,7 +170,7 @@ func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
 			break
 		}
 		eaten += size
-		c.sh.tally.add(PacketsReceived, 1)
+		c.sh.count(PacketsReceived, 1)
 		if c.keepAlive != 0 && c.state == open {
 			c.timer.Extend(c.sh.loop.Now() + c.keepAlive)
 		}
@@ -178,7 +178,7 @@ func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
 			c.fail(err)
 		}
 	}
-	c.sh.tally.add(BytesReceived, eaten)
+	c.sh.count(BytesReceived, eaten)
 	if c.hold != 0 || c.state == claiming {
 		return eaten, 0, transport.Pause
 	}
@@ -292,8 +292,8 @@ func (c *connection) write(b []byte) {
 		}
 		return
 	}
-	c.sh.tally.add(PacketsSent, 1)
-	c.sh.tally.add(BytesSent, len(b))
+	c.sh.count(PacketsSent, 1)
+	c.sh.count(BytesSent, len(b))
 	c.tc.Out().Append(b)
 	c.tc.Dirty()
 	if c.state == open {
@@ -311,8 +311,8 @@ func (c *connection) sink() sink { return sink{c.tc.Out(), c.tc.Out().Len()} }
 
 // flushed counts and marks what was written since sink was made.
 func (c *connection) flushed(s sink, packets int) {
-	c.sh.tally.add(PacketsSent, packets)
-	c.sh.tally.add(BytesSent, s.out.Len()-s.before)
+	c.sh.count(PacketsSent, packets)
+	c.sh.count(BytesSent, s.out.Len()-s.before)
 	c.tc.Dirty()
 	c.checkOut()
 }

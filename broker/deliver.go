@@ -82,10 +82,10 @@ func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 
 // sent counts a PUBLISH that was written.
 func (sh *shard) sent(c *connection, m *mqtt.Message, size, payload int) {
-	sh.tally.add(PacketsSent, 1)
-	sh.tally.add(BytesSent, size)
-	sh.tally.add(PublishSent, 1)
-	sh.tally.add(PublishBytesSent, payload)
+	sh.count(PacketsSent, 1)
+	sh.count(BytesSent, size)
+	sh.count(PublishSent, 1)
+	sh.count(PublishBytesSent, payload)
 	c.tc.Dirty()
 	if m != nil {
 		sh.b.events.message(sh, messageDelivered, c.client.ID, m, plugin.NoCause)

@@ -83,14 +83,14 @@ func (sh *shard) fan() *fanout {
 // spread hands a message to the loops of its receivers. f is the shard's scratch; c is the publisher's connection, nil
 // if there is none.
 func (sh *shard) spread(f *fanout, c *connection) {
-	ms := &sh.matches
+	ms := sh.matches
 	for i, to := range sh.b.shards {
 		if i == sh.n || ms.Count(i) == 0 {
 			continue
 		}
-		g := f.forOwner(to, ms, i)
-		sh.loop.Send(to.loop, g)
-		if c != nil && to.handed.Load() > int64(sh.b.config.Load().limits.MaxHandover) {
+		k := &sh.packing[i]
+		k.add(f, ms)
+		if c != nil && k.onWay() > int64(sh.b.config.Load().limits.MaxHandover) {
 			sh.stall(c, to)
 		}
 	}
@@ -111,11 +111,25 @@ func (sh *shard) spread(f *fanout, c *connection) {
 
 // forOwner makes a fanout that outlives the packet, for the receivers of one loop.
 func (f *fanout) forOwner(to *shard, ms *topic.Matches[*subscriber], owner int) *fanout {
+	g := f.copyFor(to)
+	g.lists = ms.AppendOwner(g.lists[:0], owner)
+	g.filters = ms.OwnerFilters(owner)
+	return g
+}
+
+// rest makes a fanout of what is left of one.
+func (f *fanout) rest() *fanout {
+	g := f.copyFor(f.sh)
+	g.lists, g.touched = append(g.lists[:0], f.lists...), append(g.touched[:0], f.touched...)
+	g.filters, g.gathered, g.list, g.at = f.filters, f.gathered, f.list, f.at
+	return g
+}
+
+// copyFor makes a fanout of the same message, without receivers, that is counted as being on its way to a loop.
+func (f *fanout) copyFor(to *shard) *fanout {
 	g := fanouts.Get().(*fanout)
 	g.m, g.qos, g.retain, g.from, g.now = f.m, f.qos, f.retain, f.from, f.now
 	g.ref, g.committed, g.stored, g.failed = f.ref, f.committed, f.stored, f.failed
-	g.lists = ms.AppendOwner(g.lists[:0], owner)
-	g.filters = ms.OwnerFilters(owner)
 	g.sh = to
 	if f.m != nil {
 		g.topic, g.payload, g.props = f.topic, f.payload, f.props
@@ -124,10 +138,13 @@ func (f *fanout) forOwner(to *shard, ms *topic.Matches[*subscriber], owner int) 
 		t, p := len(f.topic), len(f.topic)+len(f.props)
 		g.buf, g.topic, g.props, g.payload = b, b[:t:t], mqtt.Properties(b[t:p:p]), b[p:]
 	}
-	g.size = len(g.topic) + len(g.props) + len(g.payload) + 64
+	g.size = f.weight()
 	to.handed.Add(int64(g.size))
 	return g
 }
+
+// weight is what a message counts against the handover limit.
+func (f *fanout) weight() int { return len(f.topic) + len(f.props) + len(f.payload) + 64 }
 
 // Run takes a fanout on the loop of its receivers.
 func (f *fanout) Run(*loop.Loop) { f.sh.fans.add(f) }
@@ -275,7 +292,8 @@ type fanQueue struct {
 	head   int
 	queued bool // the queue itself is deferred
 
-	now fanout // scratch of the packet at hand
+	now  fanout // scratch of the packet at hand
+	mail fanout // scratch of the parcel at hand
 }
 
 func (q *fanQueue) idle() bool { return q.head == len(q.items) }
@@ -291,6 +309,18 @@ func (q *fanQueue) add(f *fanout) {
 	}
 	q.items = append(q.items, f)
 	q.again()
+}
+
+// accept makes up to budget deliveries of a scratch fanout, behind those that are under way, and keeps the rest for later. It returns how
+// many it made.
+func (q *fanQueue) accept(f *fanout, budget int) int {
+	n := f.left()
+	if q.idle() && budget > 0 && f.run(budget) {
+		return n
+	}
+	q.items = append(q.items, f.rest())
+	q.again()
+	return min(n, max(budget, 0))
 }
 
 func (q *fanQueue) again() {

@@ -69,14 +69,14 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 func (c *connection) receivePublish(h mqtt.Header, body []byte, cfg *config) error {
 	sh := c.sh
 	p := &sh.publish
-	if err := p.Decode(h, body, c.version); err != nil {
+	if err := sh.decodePublish(h, body, c.version, cfg); err != nil {
 		return err
 	}
 	if err := p.CheckClient(); err != nil {
 		return err
 	}
-	sh.tally.add(PublishReceived, 1)
-	sh.tally.add(PublishBytesReceived, len(p.Payload))
+	sh.count(PublishReceived, 1)
+	sh.count(PublishBytesReceived, len(p.Payload))
 	if err := c.sess.ResolveAlias(p); err != nil {
 		return err
 	}
@@ -103,6 +103,18 @@ func (c *connection) receivePublish(h mqtt.Header, body []byte, cfg *config) err
 	return c.decidePublish(p, cfg)
 }
 
+// decodePublish decodes into sh.publish. Topic names that clients use again and again have been looked at before, under the same limits.
+func (sh *shard) decodePublish(h mqtt.Header, body []byte, v mqtt.Version, cfg *config) error {
+	if sh.judged != cfg {
+		sh.judged = cfg
+		sh.topics.Forget()
+	}
+	if sh.known = sh.topics.Known(mqtt.PeekTopic(body)); sh.known != nil {
+		return sh.publish.DecodeKnown(h, body, v)
+	}
+	return sh.publish.Decode(h, body, v)
+}
+
 // checkPublish finds what ends the connection.
 func (c *connection) checkPublish(p *mqtt.Publish, cfg *config) error {
 	switch {
@@ -112,6 +124,9 @@ func (c *connection) checkPublish(p *mqtt.Publish, cfg *config) error {
 		return &mqtt.Error{Code: mqtt.RetainNotSupported, Op: "PUBLISH", Err: errors.New("retained messages are not available")} // [MQTT-3.2.2-14]
 	case len(p.Properties) > 0 && p.Properties.CountUser() > cfg.limits.MaxUserProperties:
 		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "PUBLISH", Err: errTooManyProperties}
+	}
+	if c.sh.known != nil {
+		return nil
 	}
 	return checkTopic(p.Topic, &cfg.limits)
 }

@@ -24,14 +24,16 @@ type origin struct {
 
 // routeView routes a message of QoS 0 that is still in the read buffer. Nothing is allocated.
 func (sh *shard) routeView(c *connection, p *mqtt.Publish) {
-	sh.matches.Reset()
-	sh.b.index.Match(p.Topic, &sh.matches)
+	if sh.matches = sh.known; sh.matches == nil {
+		sh.match(p.Topic)
+		sh.topics.Vouch()
+	}
 	if sh.matches.Empty() {
 		return
 	}
 	f := sh.fan()
 	f.topic, f.payload, f.props, f.from, f.now = p.Topic, p.Payload, p.Properties, c.client.ID, sh.loop.Now()
-	if p.Properties.Has(mqtt.PropTopicAlias) { // it belongs to the publisher's connection
+	if len(p.Properties) > 0 && p.Properties.Has(mqtt.PropTopicAlias) { // it belongs to the publisher's connection
 		sh.props = p.Properties.Without(sh.props[:0], mqtt.PropTopicAlias)
 		f.props = sh.props
 	}
@@ -42,8 +44,10 @@ func (sh *shard) routeView(c *connection, p *mqtt.Publish) {
 // messages by way of the store. The answer follows when all that must be kept is kept.
 func (sh *shard) route(m *mqtt.Message, o origin) {
 	b := sh.b
-	sh.matches.Reset()
-	b.index.Match(bytesOf(m.Topic), &sh.matches)
+	sh.match(bytesOf(m.Topic))
+	if o.c != nil && o.will == 0 {
+		sh.topics.Vouch()
+	}
 	durable := m.QoS > 0 && b.store.Matches(bytesOf(m.Topic))
 	if !sh.matches.Empty() {
 		f := sh.fan()

@@ -5,6 +5,7 @@ package broker
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
@@ -24,8 +25,9 @@ type shard struct {
 	conns      *connection          // all connections on this loop, a doubly linked list
 	draining   bool
 
-	tally tally
-	alive atomic.Int64 // connections not wholly gone
+	tally   tally
+	traffic traffic
+	alive   atomic.Int64 // connections not wholly gone
 
 	// Scratch of the packet at hand.
 	connect     mqtt.Connect
@@ -35,13 +37,20 @@ type shard struct {
 	unsubscribe mqtt.Unsubscribe
 	disconnect  mqtt.Disconnect
 	auth        mqtt.Auth
-	matches     topic.Matches[*subscriber]
+	known       *topic.Matches[*subscriber] // by topics, if the topic name was found in order before
+	matches     *topic.Matches[*subscriber] // of the message at hand, lent by topics
 	access      plugin.Access
 	props       mqtt.Properties
 
-	fans fanQueue
-	acks ackBatch
-	wins windowBatch
+	topics   *topic.Cache[*subscriber]
+	judged   *config // whose limits the names in topics keep to
+	sweeping bool    // topics is to be swept
+	sweep    loop.Timer
+
+	packing []packer // by shard
+	fans    fanQueue
+	acks    ackBatch
+	wins    windowBatch
 
 	press   pressure
 	handed  atomic.Int64  // bytes of messages on their way to this loop
@@ -55,8 +64,10 @@ type identity struct {
 }
 
 func newShard(b *Broker, l *loop.Loop) *shard {
-	sh := &shard{b: b, loop: l, n: l.Index(), identities: map[string]*identity{}, shares: map[string]*share{}}
+	sh := &shard{b: b, loop: l, n: l.Index(), identities: map[string]*identity{}, shares: map[string]*share{},
+		topics: topic.NewCache(b.index)}
 	sh.acks.shard = sh
+	sh.traffic.tally = &sh.tally
 	sh.fans.shard = sh
 	sh.wins.shard = sh
 	return sh
@@ -106,6 +117,29 @@ func (sh *shard) unlink(c *connection) {
 		c.next.prev = c.prev
 	}
 	c.next, c.prev, c.linked = nil, nil, false
+}
+
+// sweepTime is how long, about, a cache of topics may keep connections in memory that are gone.
+const sweepTime = 30 * time.Second
+
+// match finds the receivers of a message, for sh.matches.
+func (sh *shard) match(name []byte) *topic.Matches[*subscriber] {
+	sh.matches = sh.topics.Match(name)
+	if !sh.sweeping && sh.topics.Holds() {
+		sh.sweeping = true
+		sh.loop.At(&sh.sweep, sh.loop.Now()+int64(sweepTime), (*sweep)(sh))
+	}
+	return sh.matches
+}
+
+// sweep clears a shard's cache of topics.
+type sweep shard
+
+func (t *sweep) Run(l *loop.Loop) {
+	t.topics.Sweep()
+	if t.sweeping = t.topics.Holds(); t.sweeping {
+		l.At(&t.sweep, l.Now()+int64(sweepTime), t)
+	}
 }
 
 // holder is the connection that is open under a client identifier, nil if there is none.

@@ -89,9 +89,7 @@ func (t *sysTopics) set(now int64, name, value string) {
 
 // routeSys routes a message to online receivers only.
 func (sh *shard) routeSys(m *mqtt.Message) {
-	sh.matches.Reset()
-	sh.b.index.Match(bytesOf(m.Topic), &sh.matches)
-	if sh.matches.Empty() {
+	if sh.match(bytesOf(m.Topic)).Empty() {
 		return
 	}
 	f := sh.fan()

@@ -19,12 +19,34 @@ type Publish struct {
 // Decode reads the body of a PUBLISH. Subscription identifiers are let through, as a server sends them; a server calls
 // CheckClient as well.
 func (p *Publish) Decode(h Header, body []byte, v Version) error {
-	*p = Publish{Dup: h.Dup(), QoS: h.QoS(), Retain: h.Retain()}
 	r := reader{rest: body, packet: PUBLISH}
-	p.Topic = r.text("topic name")
-	if hasWildcard(p.Topic) { // [MQTT-3.3.2-2]
+	name := r.text("topic name")
+	if hasWildcard(name) { // [MQTT-3.3.2-2]
 		r.fail(TopicNameInvalid, "wildcard in topic name")
 	}
+	return p.decode(r, name, h, v)
+}
+
+// DecodeKnown is Decode where PeekTopic has given a topic name that is known to be valid.
+func (p *Publish) DecodeKnown(h Header, body []byte, v Version) error {
+	r := reader{rest: body, packet: PUBLISH}
+	return p.decode(r, r.bytes("topic name"), h, v)
+}
+
+// PeekTopic gives the bytes where the body of a PUBLISH has its topic name, nil if it is too short. They may be anything.
+func PeekTopic(body []byte) []byte {
+	if len(body) < 2 {
+		return nil
+	}
+	if n := 2 + int(binary.BigEndian.Uint16(body)); n <= len(body) {
+		return body[2:n:n]
+	}
+	return nil
+}
+
+// decode reads what follows the topic name.
+func (p *Publish) decode(r reader, name []byte, h Header, v Version) error {
+	*p = Publish{Dup: h.Dup(), QoS: h.QoS(), Retain: h.Retain(), Topic: name}
 	if p.QoS > 0 {
 		p.ID = r.packetID()
 	}

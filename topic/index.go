@@ -30,6 +30,7 @@ type Index[S comparable] struct {
 	seed    maphash.Seed
 	exact   shards[S]
 	trie    trie[S]
+	version atomic.Uint64 // grows with each change, before Add or Remove returns
 	subs    atomic.Int64
 	filters atomic.Int64
 	spare   sync.Pool // of *Matches[S], for Any
@@ -81,10 +82,15 @@ func (ix *Index[S]) Match(name []byte, m *Matches[S]) {
 
 // MatchString is Match with a string.
 func (ix *Index[S]) MatchString(name string, m *Matches[S]) {
+	ix.match(maphash.String(ix.seed, name), name, m)
+}
+
+// match is MatchString with the hash of name.
+func (ix *Index[S]) match(hash uint64, name string, m *Matches[S]) {
 	if name == "" {
 		return
 	}
-	if e := ix.exact.lookup(maphash.String(ix.seed, name), nil, name); e != nil {
+	if e := ix.exact.lookup(hash, nil, name); e != nil {
 		m.add(&e.set)
 	}
 	ix.trie.match(name, m)
@@ -119,6 +125,7 @@ func (ix *Index[S]) change(filter string, owner int, s S, remove bool) bool {
 	if uint(owner) >= uint(ix.owners) {
 		panic("topic: owner out of range")
 	}
+	defer ix.version.Add(1)
 	ch := change[S]{ix: ix, owner: owner, sub: s, remove: remove}
 	if hasWildcard(filter) {
 		return ix.trie.change(&ch, filter)

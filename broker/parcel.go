@@ -92,6 +92,19 @@ func (p *parcel) add(f *fanout, ms *topic.Matches[*subscriber]) {
 // delivery is a parcel that has arrived.
 type delivery parcel
 
+// lightDeliveries is how many receivers a parcel may have to be worked off by whoever sends it, if the other loop sleeps.
+const lightDeliveries = 8
+
+// Light implements loop.Light.
+func (d *delivery) Light() bool {
+	n := 0
+	for _, l := range d.lists {
+		n += len(l)
+	}
+	return n <= lightDeliveries && d.size < parcelFull/8
+}
+
+// Run delivers.
 func (d *delivery) Run(*loop.Loop) {
 	p := (*parcel)(d)
 	q := &p.to.fans

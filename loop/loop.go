@@ -59,6 +59,10 @@ type Loop struct {
 	out      [][]Task        // by target loop
 	wheel    wheel
 
+	awake   sync.Mutex // held by l's goroutine but while it sleeps, and by who helps it then; see help
+	helping bool       // the iteration at hand is another loop's help
+	alarm   int64      // the timer for which l sleeps
+
 	lastBarrier int64 // tasks run when the last barrier had passed; see barrier
 	stats       stats
 }
@@ -106,20 +110,23 @@ func (l *Loop) Dirty(f Flusher) {
 // run is the loop's goroutine.
 func (l *Loop) run() {
 	defer l.group.running.Done()
+	l.awake.Lock() // for ever, but for the time in which it sleeps
 	l.now = max(l.now, l.group.Now())
 	for !l.group.quit.Load() {
 		l.wait()
-		l.iterate()
+		l.iterate(true)
 	}
 }
 
-// iterate is one iteration but for the waiting.
-func (l *Loop) iterate() {
+// iterate is one iteration but for the waiting. polled: what the poller found is part of it.
+func (l *Loop) iterate(polled bool) {
 	began := max(l.now, l.group.Now())
 	l.now = began
 	l.deferred, l.later.items = l.later.reuse(), l.deferred
 	l.later.end = len(l.later.items)
-	l.protect((*Loop).runPolled)
+	if polled {
+		l.protect((*Loop).runPolled)
+	}
 	if l.batch.done() {
 		l.batch.items = l.mail.take(l.batch.reuse())
 	}

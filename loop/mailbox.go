@@ -24,22 +24,25 @@ func (l *Loop) Post(t Task) {
 
 // PostBatch has all of ts run on l, in order. From any goroutine. ts is copied.
 func (l *Loop) PostBatch(ts []Task) {
+	if l.put(ts) {
+		l.poll.Wake()
+	}
+}
+
+// put puts ts into the mailbox and reports whether the loop is to be woken.
+func (l *Loop) put(ts []Task) (wake bool) {
 	if len(ts) == 0 {
-		return
+		return false
 	}
 	m := &l.mail
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.closed {
-		m.mu.Unlock()
 		l.group.dropped.Add(int64(len(ts)))
-		return
+		return false
 	}
 	m.tasks = append(m.tasks, ts...)
-	wake := m.posted()
-	m.mu.Unlock()
-	if wake {
-		l.poll.Wake()
-	}
+	return m.posted()
 }
 
 // posted notes that tasks were added and reports whether the loop is to be
@@ -90,14 +93,18 @@ func (l *Loop) Send(to *Loop, t Task) {
 	l.out[to.index] = append(l.out[to.index], t)
 }
 
-// handOver posts the outboxes.
+// handOver posts the outboxes. A loop that sleeps is woken, or helped.
 func (l *Loop) handOver() {
 	for i, ts := range l.out {
-		if len(ts) > 0 {
-			l.group.loops[i].PostBatch(ts)
-			clear(ts)
-			l.out[i] = room(ts)
+		if len(ts) == 0 {
+			continue
 		}
+		to := l.group.loops[i]
+		if to.put(ts) && (l.helping || !allLight(ts) || !to.help()) {
+			to.poll.Wake()
+		}
+		clear(ts)
+		l.out[i] = room(ts)
 	}
 }
 

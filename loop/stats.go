@@ -18,6 +18,7 @@ type stats struct {
 	tasks      atomic.Int64
 	timers     atomic.Int64
 	panics     atomic.Int64
+	helped     atomic.Int64
 	lag        atomic.Int64 // ns, when it was highest
 	lagAt      atomic.Int64 // unix ns of that
 }
@@ -27,6 +28,7 @@ type Stats struct {
 	Iterations  int64
 	Tasks       int64         // tasks run, timers included
 	Timers      int64         // timers that are set
+	Helped      int64         // iterations that another loop did for it while it slept
 	Panics      int64         // contained, in tasks and in jobs started from the loop
 	Mailbox     int           // tasks that wait
 	MailboxHigh int           // most tasks that ever waited
@@ -40,6 +42,7 @@ func (l *Loop) Stats() Stats {
 		Tasks:      l.stats.tasks.Load(),
 		Timers:     l.stats.timers.Load(),
 		Panics:     l.stats.panics.Load(),
+		Helped:     l.stats.helped.Load(),
 		Lag:        l.stats.decayed(l.group.Now()),
 	}
 	l.mail.mu.Lock()

@@ -42,7 +42,11 @@ func (l *Loop) wait() {
 	if !l.mail.sleep() || l.group.quit.Load() {
 		return
 	}
-	l.poll.Wait(l.untilTimer())
+	d := l.untilTimer()
+	l.alarm = l.wheel.next
+	l.awake.Unlock() // others may help from here on
+	l.poll.Wait(d)
+	l.awake.Lock()
 	l.mail.awake()
 }
 

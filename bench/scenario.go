@@ -136,7 +136,7 @@ func (s *scenario) measure(ctx context.Context, p *peer, l launch, o *options) (
 		defer pr.stop()
 		return r, s.steps(ctx, &stage{pr: pr, run: &r, plan: s.plan, options: o})
 	}
-	clients, err := load.NewIdle(pr.addr)
+	clients, err := load.NewIdle(pr.addr, load.Wire{})
 	if err != nil {
 		pr.stop()
 		return r, err

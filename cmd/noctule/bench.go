@@ -117,7 +117,7 @@ func (f *benchFlags) addConnection(cmd *cobra.Command) {
 	fs.Float64VarP(&f.connectRate, "connrate", "R", 0, "connects a second, instead of -i")
 	fs.DurationVar(&f.Time, "time", f.Time, "end so `LONG` after all are connected")
 	fs.DurationVar(&f.Within, "connect-timeout", f.Within, "how `LONG` one client may take to connect")
-	fs.StringVar(&f.engine, "engine", "auto", "`ENGINE`: epoll (Linux, without TLS), client (the client library), or auto")
+	fs.StringVar(&f.engine, "engine", "auto", "`ENGINE`: epoll (Linux), client (the client library), or auto")
 	fs.StringVarP(&f.output, "output", "o", "table", "`FORMAT` of the report: table or json")
 	fs.BoolVar(&f.quiet, "quiet", false, "do not tell the progress")
 }

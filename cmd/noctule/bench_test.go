@@ -5,11 +5,19 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -134,25 +142,93 @@ func TestBenchCannotConnect(t *testing.T) {
 	}
 }
 
-func TestBenchEndsInOrderWhenInterrupted(t *testing.T) {
-	addr := freeAddress(t)
-	broker := exec.Command("noctule", "run", "--listen", addr, "--admin", "off", "--data", t.TempDir())
+// benchedBroker runs a broker at addr until the end of the test, and returns when it listens.
+func benchedBroker(t *testing.T, addr string, args ...string) {
+	t.Helper()
+	broker := exec.Command("noctule", append([]string{"run", "--admin", "off", "--data", t.TempDir()}, args...)...)
 	if err := broker.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer broker.Wait()
-	defer broker.Process.Signal(os.Interrupt)
+	t.Cleanup(func() {
+		broker.Process.Signal(os.Interrupt)
+		broker.Wait()
+	})
 	for end := time.Now().Add(10 * time.Second); ; {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
-			break
+			return
 		}
 		if time.Now().After(end) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// writePair writes a certificate for 127.0.0.1 and its key into files.
+func writePair(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	public, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: public}, key: {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func TestBenchOverTLS(t *testing.T) {
+	addr := freeAddress(t)
+	cert, key := writePair(t)
+	config := filepath.Join(t.TempDir(), "noctule.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "listeners:\n  - address: %q\n    tls: {cert: %q, key: %q, client_ca: %q, client_auth: required}\n",
+		addr, cert, key, cert), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	benchedBroker(t, addr, "--config", config)
+	_, port, _ := net.SplitHostPort(addr)
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"pub --url mqtts://" + addr + " --cafile CERT --cert CERT --key KEY -t a/%i -c 5 --subscribers 5 -I 10 -q 1 --time 300ms -i 0 --quiet", 0, ", by epoll"},
+		{"pub --url wss://" + addr + " --cafile CERT --cert CERT --key KEY -t a/%i -c 5 --subscribers 5 -I 10 -q 1 --time 300ms -i 0 --quiet", 0, ", by epoll"},
+		{"conn --host localhost --port " + port + " --cafile CERT --cert CERT --key KEY -c 2 -i 0 --time 50ms", exitBenchUnconnected, "x509"},
+		{"conn --host localhost --port " + port + " --cafile CERT --cert CERT --key KEY --insecure -c 2 -i 0 --time 50ms", 0, "2 of 2"},
+		{"conn --url mqtts://" + addr + " --cert CERT --key KEY -c 2 -i 0 --time 50ms", exitBenchUnconnected, "unknown authority"},
+		{"conn --url mqtts://" + addr + " --cert CERT --key KEY --insecure -c 2 -i 0 --time 50ms", exitBenchUnconnected, "unknown authority"},
+		{"conn --url mqtts://" + addr + " --cafile CERT -c 2 -i 0 --time 500ms", exitBenchUnconnected, "tls:"}, // no certificate
+	} {
+		args := strings.NewReplacer("CERT", cert, "KEY", key).Replace("bench " + c.args)
+		if out, words, code := runBench(t, strings.Fields(args)...); code != c.code || !strings.Contains(out+words, c.want) {
+			t.Errorf("%s: code %d, %q, %q; want %q", c.args, code, out, words, c.want)
+		}
+	}
+}
+
+func TestBenchEndsInOrderWhenInterrupted(t *testing.T) {
+	addr := freeAddress(t)
+	benchedBroker(t, addr, "--listen", addr)
 	bench := exec.Command("noctule", "bench", "pub", "--url", "mqtt://"+addr, "-t", "a/%i", "-c", "5", "--subscribers", "5", "-I", "10", "-q", "1",
 		"-i", "0", "--time", "60s", "-o", "json")
 	out, words, code := endBench(t, bench, func() {

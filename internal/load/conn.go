@@ -21,7 +21,8 @@ const subscribeBatch = 100
 type phase byte
 
 const (
-	upgrading   phase = iota // waits for the answer to the WebSocket upgrade
+	securing    phase = iota // is in the TLS handshake
+	upgrading                // waits for the answer to the WebSocket upgrade
 	connecting               // waits for CONNACK
 	subscribing              // waits for SUBACKs
 	ready
@@ -71,7 +72,8 @@ type conn struct {
 
 	tail    []byte // input that is not a whole packet yet
 	out     []byte
-	written int // bytes at the front of out that are written
+	written int     // bytes at the front of out, or with TLS of what that made of it, that are written
+	secure  *secure // nil without TLS
 	frames  *frames
 	subacks int // still to come
 }
@@ -96,10 +98,26 @@ func (c *conn) write(b []byte) {
 		return
 	}
 	c.out = append(c.out, b...)
-	if !c.dirty {
+	c.mark()
+}
+
+// mark has the connection flushed at the end of the iteration.
+func (c *conn) mark() {
+	if !c.dirty && !c.closed {
 		c.dirty = true
 		c.engine.dirty = append(c.engine.dirty, c)
 	}
+}
+
+// begin queues the first bytes of WebSocket or MQTT.
+func (c *conn) begin() {
+	if c.engine.wire.WebSocket {
+		c.phase = upgrading
+		c.write([]byte(upgradeRequest(c.engine.addr, c.engine.path)))
+		return
+	}
+	c.phase = connecting
+	c.send(c.client.connect())
 }
 
 // send queues a packet.
@@ -121,12 +139,12 @@ func (c *conn) read() error {
 	if c.closed {
 		return nil
 	}
-	if e := c.engine; 2*len(c.tail) > len(e.scratch) { // a large packet
-		e.scratch = make([]byte, 4*len(c.tail))
+	b, old := c.room()
+	into := b[old:]
+	if c.secure != nil {
+		into = c.engine.ciphertext()
 	}
-	b := c.engine.scratch
-	old := copy(b, c.tail)
-	n, err := unix.Read(c.fd, b[old:])
+	n, err := unix.Read(c.fd, into)
 	if c.phase == leaving && err != unix.EAGAIN && err != unix.EINTR {
 		return c.left(n)
 	}
@@ -138,6 +156,22 @@ func (c *conn) read() error {
 	case n == 0:
 		return c.wrong(io.ErrUnexpectedEOF)
 	}
+	if c.secure != nil {
+		return c.secured(into[:n])
+	}
+	return c.arrived(b, old, n)
+}
+
+// room is where input goes: behind old bytes that are there from before.
+func (c *conn) room() (b []byte, old int) {
+	if e := c.engine; 2*len(c.tail) > len(e.scratch) { // a large packet
+		e.scratch = make([]byte, 4*len(c.tail))
+	}
+	return c.engine.scratch, copy(c.engine.scratch, c.tail)
+}
+
+// arrived hands on n bytes that came into b, behind old ones.
+func (c *conn) arrived(b []byte, old, n int) (err error) {
 	fresh := b[old : old+n]
 	if c.phase == upgrading {
 		if fresh, err = c.upgraded(b[:old+n]); err != nil || fresh == nil {
@@ -278,6 +312,9 @@ func (c *conn) end() {
 	if c.phase != ready && c.phase != gone {
 		c.engine.waiting--
 	}
+	if c.secure != nil {
+		c.secure.cancel()
+	}
 	c.phase, c.closed = gone, true
 	unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // only a courtesy
 	unix.Close(c.fd)                                                                     // takes it out of the epoll set
@@ -317,11 +354,18 @@ func (c *conn) flush() error {
 	if c.closed {
 		return nil
 	}
-	if c.written < len(c.out) {
+	out := &c.out
+	if c.secure != nil {
+		if err := c.secure.encrypt(c.out); err != nil {
+			return c.wrong(fmt.Errorf("TLS: %w", err))
+		}
+		c.out, out = c.out[:0], &c.secure.gate.out
+	}
+	if c.written < len(*out) {
 		c.wrote = c.engine.now
 	}
-	for c.written < len(c.out) {
-		n, err := unix.Write(c.fd, c.out[c.written:])
+	for c.written < len(*out) {
+		n, err := unix.Write(c.fd, (*out)[c.written:])
 		if err == unix.EINTR {
 			continue
 		}
@@ -336,7 +380,7 @@ func (c *conn) flush() error {
 		}
 		c.written += n
 	}
-	c.out, c.written = c.out[:0], 0
+	*out, c.written = (*out)[:0], 0
 	if err := c.arm(false); err != nil {
 		return err
 	}

@@ -11,7 +11,10 @@
 // above QoS 0, its publisher has the last acknowledgement. Every payload begins with the flow's number and a sequence
 // number; receivers tell from them what was lost, came twice, or came out of order.
 //
+// TLS is crypto/tls on gates in memory; its handshakes are coroutines of that goroutine. Where messages fall due at a rate, latencies count
+// from then, so a broker that stalls pays for all that fell due meanwhile.
+//
 // Each iteration reads every ready socket once, tops up the windows, and writes each touched connection once. Nothing is
-// allocated while it runs. Everything belongs to the goroutine that called Run or made the Idle; every run is bounded in time and in
+// allocated while it runs, but by TLS. Everything belongs to the goroutine that called Run or made the Idle; every run is bounded in time and in
 // messages under way. Linux only.
 package load

@@ -44,7 +44,7 @@ func (d *Drained) Rate() float64 {
 func (d *Drain) Run(ctx context.Context, addr string, cpu func() (time.Duration, error)) (Drained, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	e, err := newEngine(addr, false)
+	e, err := newEngine(addr, Wire{})
 	if err != nil {
 		return Drained{}, err
 	}

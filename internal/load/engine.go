@@ -7,6 +7,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -34,7 +35,7 @@ type engine struct {
 	family  int
 	addr    string // for the Host of the WebSocket upgrade
 	path    string // of the same
-	ws      bool
+	wire    Wire
 	exact   bool // look at the clock before each read
 	conns   []*conn
 	waiting int // connections that are not ready yet
@@ -44,11 +45,22 @@ type engine struct {
 	now     time.Time // since sockets were last ready
 	acks    latencies // from sending a message to its last acknowledgement
 	scratch []byte
-	events  []unix.EpollEvent
+	cipher  []byte // the same of ciphertext; nil until it is needed
+
+	// Of paced flows.
+	delivers dueLatencies // from falling due to each delivery
+	lates    latencies    // from falling due to sending
+	events   []unix.EpollEvent
+}
+
+// Wire is what lies between MQTT and the socket. The zero value is nothing.
+type Wire struct {
+	WebSocket bool
+	TLS       *tls.Config // names the server; nil is no TLS
 }
 
 // newEngine makes an engine for a broker that listens on an IP address.
-func newEngine(addr string, ws bool) (*engine, error) {
+func newEngine(addr string, w Wire) (*engine, error) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("load: %q is not an IP address and port", addr)
@@ -58,7 +70,7 @@ func newEngine(addr string, ws bool) (*engine, error) {
 		return nil, fmt.Errorf("load: epoll: %w", err)
 	}
 	e := &engine{
-		epoll: ep, addr: addr, path: "/mqtt", ws: ws,
+		epoll: ep, addr: addr, path: "/mqtt", wire: w,
 		scratch: make([]byte, scratchSize),
 		events:  make([]unix.EpollEvent, eventsMax),
 	}
@@ -150,11 +162,14 @@ func (e *engine) open(cl client) error {
 	if cl.role != nil {
 		cl.role.connected(c)
 	}
-	if e.ws {
-		c.phase = upgrading
-		c.write([]byte(upgradeRequest(e.addr, e.path)))
+	if e.wire.TLS == nil {
+		c.begin()
 	} else {
-		c.send(c.client.connect())
+		c.phase, c.secure = securing, newSecure(e.wire.TLS)
+		if _, err := c.secure.shake(); err != nil { // says hello
+			return e.failed(c, c.wrong(fmt.Errorf("TLS: %w", err)))
+		}
+		c.mark()
 	}
 	return e.flush()
 }
@@ -202,7 +217,7 @@ func (e *engine) stepWithin(ctx context.Context, wait time.Duration) error {
 	}
 	for _, f := range e.touched {
 		f.touched = false
-		if !e.stopped {
+		if !e.stopped || f.pace != nil { // what is owed is sent in any case
 			f.refill()
 		}
 	}

@@ -37,7 +37,7 @@ type Filled struct {
 func (f *Fill) Run(ctx context.Context, addr string, cpu func() (time.Duration, error)) (Filled, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	e, err := newEngine(addr, false)
+	e, err := newEngine(addr, Wire{})
 	if err != nil {
 		return Filled{}, err
 	}

@@ -39,6 +39,10 @@ type flow struct {
 	arrivals []uint32
 	times    []time.Time // when messages were sent, by packet identifier modulo the length
 	touched  bool
+
+	pace  *pace  // nil: as fast as the window allows
+	place uint64 // among the flows of the pace
+	owed  uint64 // messages that are due and not sent
 }
 
 // newFlow makes a flow of messages with payload bytes of payload.
@@ -102,6 +106,9 @@ func (f *flow) arrived(seq uint64) {
 func (f *flow) under() uint64 {
 	done := f.done
 	if f.receivers == 0 {
+		if f.qos == 0 {
+			return 0 // nobody tells
+		}
 		done = f.acked
 	} else if f.qos > 0 {
 		done = min(done, f.acked)
@@ -116,7 +123,11 @@ func (f *flow) refill() {
 	if f.burst && n > 0 {
 		return
 	}
-	for ; n < f.window && (f.most == 0 || f.sent < f.most); n++ {
+	for ; n < f.window && f.may(); n++ {
+		if f.pace != nil {
+			f.owed--
+			f.conn.engine.lates.add(f.conn.engine.now.Sub(f.dueAt(f.sent)))
+		}
 		if len(f.topics) > 1 {
 			copy(f.packet[f.topicAt:], f.topics[f.sent%uint64(len(f.topics))])
 		}
@@ -131,6 +142,14 @@ func (f *flow) refill() {
 	}
 }
 
+// may tells whether there is another message to be sent.
+func (f *flow) may() bool {
+	return (f.most == 0 || f.sent < f.most) && (f.pace == nil || f.owed > 0)
+}
+
+// roomy tells whether the socket takes what is written.
+func (f *flow) roomy() bool { return !f.conn.armed && len(f.conn.out) < outMost }
+
 // forgive gives up what is under way, so that a lost message does not end the flow.
 func (f *flow) forgive() {
 	f.forgiven += f.under()
@@ -143,6 +162,7 @@ type receiver struct {
 	first     int
 	tracks    []Tracker
 	delivered *uint64
+	shared    bool // by several clients: each message comes to one of them, and their order says nothing
 }
 
 // connected implements role.
@@ -186,6 +206,10 @@ func (r *receiver) take(payload []byte) error {
 	seq := binary.BigEndian.Uint64(payload[4:])
 	r.tracks[track].See(seq)
 	*r.delivered++
-	r.flows[track+r.first].arrived(seq)
+	f := r.flows[track+r.first]
+	if f.pace != nil {
+		f.conn.engine.delivers.add(f.dueAt(seq), f.conn.engine.now)
+	}
+	f.arrived(seq)
 	return nil
 }

@@ -16,8 +16,8 @@ type Idle struct {
 }
 
 // NewIdle makes an empty set for the broker at addr.
-func NewIdle(addr string) (*Idle, error) {
-	e, err := newEngine(addr, false)
+func NewIdle(addr string, w Wire) (*Idle, error) {
+	e, err := newEngine(addr, w)
 	if err != nil {
 		return nil, err
 	}

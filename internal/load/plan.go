@@ -17,19 +17,27 @@ const (
 	Pairs  Shape = iota // each publisher has a subscriber of its own
 	FanIn               // all publishers to one subscriber
 	FanOut              // one publisher to all subscribers
+	Share               // all publishers to Members that share one subscription
 	Routes              // as Pairs, spread over many filters, each of which matches one topic name
 )
 
 // Plan is a load.
 type Plan struct {
-	Shape     Shape
-	Clients   int  // pairs, publishers or subscribers, as the shape says
-	QoS       byte // of publishing and of subscribing
-	Payload   int  // bytes, at least 12
-	Window    int  // messages under way for each publisher
-	Filters   int  // of Routes, in all; at most 1 000 000
-	Burst     bool // top a window up only when all of it is done, so that batches do not depend on timing
-	WebSocket bool
+	Shape   Shape
+	Clients int  // pairs, publishers or subscribers, as the shape says
+	QoS     byte // of publishing and of subscribing
+	Payload int  // bytes, at least 12
+	Window  int  // messages under way for each publisher
+	Filters int  // of Routes, in all; at most 1 000 000
+	Members int  // of Share
+	Burst   bool // top a window up only when all of it is done, so that batches do not depend on timing
+	Wire
+	// Rate is how many messages a second fall due, of all publishers; 0 is as fast as the windows allow. What falls due while a window is
+	// full is sent later, and its latency counts from when it was due.
+	Rate     float64
+	Firehose *Firehose // beside all that; nil is none
+	// Subscribed is called when all clients are connected and subscribed, before anything is sent; its error ends the run. nil is nothing.
+	Subscribed func() error
 	// Persistent has the sessions of subscribers outlive their connections, so that the broker has to keep their messages.
 	Persistent bool
 	Patience   time.Duration // how long nothing may arrive before what is under way counts as lost; 0 is half a second
@@ -57,6 +65,12 @@ func (p *Plan) build(delivered *uint64) (flows []*flow, receivers []*receiver, c
 		}
 	}
 	switch p.Shape {
+	case Share:
+		r := &receiver{flows: flows, tracks: make([]Tracker, len(flows)), delivered: delivered, shared: true}
+		receivers = append(receivers, r)
+		for i := range p.Members {
+			clients = append(clients, client{id: fmt.Sprint("sub", i), filters: []string{"$share/load/load/+"}, qos: p.QoS, role: r, persistent: p.Persistent})
+		}
 	case FanIn:
 		r := &receiver{flows: flows, tracks: make([]Tracker, len(flows)), delivered: delivered}
 		receivers = append(receivers, r)

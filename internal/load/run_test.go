@@ -7,6 +7,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"testing"
 	"time"
@@ -16,7 +17,15 @@ import (
 )
 
 // serve runs a broker for the time of the test and gives its address.
-func serve(t *testing.T) string {
+func serve(t *testing.T) string { return serveWith(t, std.ListenerOptions{}) }
+
+// serveTLS is serve with TLS on the same address, and gives what its clients need to know.
+func serveTLS(t *testing.T) (string, *tls.Config) {
+	server, client := certified(t)
+	return serveWith(t, std.ListenerOptions{TLS: server}), client
+}
+
+func serveWith(t *testing.T, o std.ListenerOptions) string {
 	l, err := std.Listen(t.Context(), "tcp4", "127.0.0.1:0", std.ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +36,7 @@ func serve(t *testing.T) string {
 	}
 	server := std.New(std.Options{Loops: b.Loops(), NewCore: b.Core})
 	served := make(chan error, 1)
-	go func() { served <- server.Serve("test", l, std.ListenerOptions{}) }()
+	go func() { served <- server.Serve("test", l, o) }()
 	t.Cleanup(func() {
 		l.Close()
 		if err := <-served; err != nil {
@@ -43,12 +52,15 @@ func serve(t *testing.T) string {
 }
 
 func TestRunCountsWhatTheBrokerDelivers(t *testing.T) {
-	addr := serve(t)
+	addr, secure := serveTLS(t)
 	for name, p := range map[string]Plan{
 		"pairs of QoS 0": {Shape: Pairs, Clients: 3, Payload: 64, Window: 8},
 		"pairs of QoS 1": {Shape: Pairs, Clients: 3, QoS: 1, Payload: 64, Window: 8},
 		"pairs of QoS 2": {Shape: Pairs, Clients: 3, QoS: 2, Payload: 64, Window: 8},
-		"WebSocket":      {Shape: Pairs, Clients: 3, QoS: 1, Payload: 200, Window: 8, WebSocket: true},
+		"WebSocket":      {Shape: Pairs, Clients: 3, QoS: 1, Payload: 200, Window: 8, Wire: Wire{WebSocket: true}},
+		"TLS":            {Shape: Pairs, Clients: 3, QoS: 2, Payload: 64, Window: 8, Wire: Wire{TLS: secure}},
+		"both":           {Shape: Pairs, Clients: 3, QoS: 1, Payload: 3000, Window: 8, Wire: Wire{WebSocket: true, TLS: secure}},
+		"share":          {Shape: Share, Clients: 7, Members: 3, QoS: 1, Payload: 64, Window: 8},
 		"fan-in":         {Shape: FanIn, Clients: 3, QoS: 1, Payload: stampSize, Window: 4},
 		"fan-out":        {Shape: FanOut, Clients: 20, Payload: 64, Window: 4},
 		"bursts":         {Shape: FanOut, Clients: 20, Payload: 64, Window: 4, Burst: true},
@@ -87,17 +99,20 @@ func TestRunEndsWithItsContext(t *testing.T) {
 }
 
 func TestIdleConnects(t *testing.T) {
-	idle, err := NewIdle(serve(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer idle.Close()
-	for _, n := range []int{10, 150} {
-		if err := idle.Grow(t.Context(), n, true); err != nil {
+	addr, secure := serveTLS(t)
+	for _, w := range []Wire{{}, {WebSocket: true}, {TLS: secure}, {WebSocket: true, TLS: secure}} {
+		idle, err := NewIdle(addr, w)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := len(idle.engine.conns); got != n || idle.engine.waiting != 0 {
-			t.Errorf("%d connections, %d of them not ready, want %d", got, idle.engine.waiting, n)
+		defer idle.Close()
+		for _, n := range []int{10, 150} {
+			if err := idle.Grow(t.Context(), n, true); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(idle.engine.conns); got != n || idle.engine.waiting != 0 {
+				t.Errorf("%d connections, %d of them not ready, want %d", got, idle.engine.waiting, n)
+			}
 		}
 	}
 }

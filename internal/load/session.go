@@ -40,7 +40,7 @@ func MakeSessions(ctx context.Context, addr string, sessions []Session) error {
 }
 
 func makeSessions(ctx context.Context, addr string, sessions []Session) error {
-	e, err := newEngine(addr, false)
+	e, err := newEngine(addr, Wire{})
 	if err != nil {
 		return err
 	}

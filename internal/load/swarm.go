@@ -35,11 +35,11 @@ type Handler interface {
 
 // SwarmOptions say where the members connect to.
 type SwarmOptions struct {
-	Addr      netip.AddrPort
-	WebSocket bool
-	Host      string        // of the WebSocket upgrade; empty: Addr
-	Path      string        // of the same; empty: /mqtt
-	Within    time.Duration // how long a member may take until it is ready; 0 is no limit
+	Wire
+	Addr   netip.AddrPort
+	Host   string        // of the WebSocket upgrade; empty: Addr
+	Path   string        // of the same; empty: /mqtt
+	Within time.Duration // how long a member may take until it is ready; 0 is no limit
 }
 
 // Swarm is a set of clients that its owner steers. All is done on the goroutine that calls its methods.
@@ -51,7 +51,7 @@ type Swarm struct {
 
 // NewSwarm makes an empty set.
 func NewSwarm(o SwarmOptions) (*Swarm, error) {
-	e, err := newEngine(o.Addr.String(), o.WebSocket)
+	e, err := newEngine(o.Addr.String(), o.Wire)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func TestSwarmInEveryVersionAndQoS(t *testing.T) {
 		for qos := range byte(3) {
 			for _, ws := range []bool{false, true} {
 				t.Run(fmt.Sprintf("version %d, QoS %d, WebSocket %t", version, qos, ws), func(t *testing.T) {
-					s := swarm(t, addr, SwarmOptions{WebSocket: ws})
+					s := swarm(t, addr, SwarmOptions{Wire: Wire{WebSocket: ws}})
 					var subscriber, publisher noted
 					if _, err := s.Open(&Login{ClientID: "s", Version: version, Clean: true}, []string{"a/+", "b"}, qos, &subscriber); err != nil {
 						t.Fatal(err)
@@ -92,7 +92,7 @@ func TestSwarmInEveryVersionAndQoS(t *testing.T) {
 func TestSwarmTakesLargePackets(t *testing.T) {
 	addr := serve(t)
 	for _, ws := range []bool{false, true} {
-		s := swarm(t, addr, SwarmOptions{WebSocket: ws})
+		s := swarm(t, addr, SwarmOptions{Wire: Wire{WebSocket: ws}})
 		var n noted
 		m, err := s.Open(&Login{ClientID: "x", Version: 5, Clean: true}, []string{"a"}, 1, &n)
 		if err != nil {

@@ -7,7 +7,7 @@ package loadtest
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,12 +18,9 @@ import (
 	"github.com/noctule/noctule/mqtt"
 )
 
-// newDriver picks the driver: the generator of package load, unless it cannot do what is asked for.
+// newDriver picks the driver: the generator of package load, unless the library is asked for.
 func newDriver(ctx context.Context, o *Options, p publication) (driver, Engine, error) {
-	if o.Engine == Epoll && o.secure() {
-		return nil, "", errors.New("the engine epoll does not speak TLS")
-	}
-	if o.Engine == Library || o.secure() {
+	if o.Engine == Library {
 		return newClientDriver(o, p), Library, nil
 	}
 	addr, err := resolve(ctx, o)
@@ -31,12 +28,27 @@ func newDriver(ctx context.Context, o *Options, p publication) (driver, Engine, 
 		return nil, "", err
 	}
 	path := o.Server.EscapedPath()
-	s, err := load.NewSwarm(load.SwarmOptions{Addr: addr, WebSocket: o.webSocket(), Host: o.Server.Host, Path: path, Within: o.Within})
+	s, err := load.NewSwarm(load.SwarmOptions{Addr: addr, Wire: wire(o), Host: o.Server.Host, Path: path, Within: o.Within})
 	if err != nil {
 		return nil, "", err
 	}
 	runtime.LockOSThread()
 	return &epollDriver{swarm: s, o: o, p: p}, Epoll, nil
+}
+
+// wire is what lies between MQTT and the socket.
+func wire(o *Options) load.Wire {
+	w := load.Wire{WebSocket: o.webSocket()}
+	if o.secure() {
+		w.TLS = o.TLS.Clone()
+		if w.TLS == nil {
+			w.TLS = &tls.Config{}
+		}
+		if w.TLS.ServerName == "" {
+			w.TLS.ServerName = o.Server.Hostname()
+		}
+	}
+	return w
 }
 
 // resolve finds an address that answers. A literal one is not tried.

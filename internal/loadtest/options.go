@@ -32,7 +32,7 @@ type Engine string
 // The engines.
 const (
 	Auto    Engine = ""               // the best one for the options
-	Epoll   Engine = "epoll"          // the generator of package load: Linux, without TLS
+	Epoll   Engine = "epoll"          // the generator of package load: Linux only
 	Library Engine = "client library" // goroutines
 )
 

@@ -22,7 +22,9 @@ import (
 )
 
 // serve runs a broker for the time of the test and gives its address.
-func serve(t *testing.T) string {
+func serve(t *testing.T) string { return serveWith(t, std.ListenerOptions{}) }
+
+func serveWith(t *testing.T, o std.ListenerOptions) string {
 	l, err := std.Listen(t.Context(), "tcp4", "127.0.0.1:0", std.ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +35,7 @@ func serve(t *testing.T) string {
 	}
 	server := std.New(std.Options{Loops: b.Loops(), NewCore: b.Core})
 	served := make(chan error, 1)
-	go func() { served <- server.Serve("test", l, std.ListenerOptions{}) }()
+	go func() { served <- server.Serve("test", l, o) }()
 	t.Cleanup(func() {
 		l.Close()
 		if err := <-served; err != nil {
@@ -238,20 +240,34 @@ func TestClientsThatAreNeverReadyHaveFailed(t *testing.T) {
 	}
 }
 
-func TestTLSFallsBackOnTheLibrary(t *testing.T) {
+func TestTLSWithEveryEngine(t *testing.T) {
 	h := httptest.NewTLSServer(nil)
 	defer h.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(h.Certificate())
-	o := pairs((&fake{}).listen(t, &tls.Config{Certificates: h.TLS.Certificates}), 1)
-	o.Count, o.Subscribers = 1, 1
-	o.Server.Scheme, o.TLS = "mqtts", &tls.Config{RootCAs: roots}
-	if rep := mustRun(t, o); !rep.Kept || rep.Engine != Library || rep.Connected != 2 {
-		t.Errorf("report %+v", rep)
-	}
-	o.Engine = Epoll
-	if _, err := Run(t.Context(), o); err == nil {
-		t.Error("the engine epoll takes TLS")
+	key := h.TLS.Certificates[0]
+	// The server wants a certificate of the clients too.
+	addr := serveWith(t, std.ListenerOptions{TLS: &tls.Config{Certificates: []tls.Certificate{key}, ClientAuth: tls.RequireAnyClientCert}})
+	for _, engine := range engines() {
+		for _, scheme := range []string{"mqtts", "wss"} {
+			t.Run(string(engine)+", "+scheme, func(t *testing.T) {
+				o := pairs(addr, 1)
+				o.Engine, o.Server = engine, &url.URL{Scheme: scheme, Host: addr, Path: "/mqtt"}
+				o.TLS = &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{key}}
+				if rep := mustRun(t, o); !rep.Kept || rep.Engine != engine || rep.Connected != 6 || rep.Received != o.Limit {
+					t.Errorf("report %+v", rep)
+				}
+				o.TLS = &tls.Config{RootCAs: roots, ServerName: "broker.example"}
+				rep := mustRun(t, o)
+				if rep.Failed != rep.Clients || rep.Connected != 0 || !strings.Contains(fmt.Sprint(rep.Errors), "x509") {
+					t.Errorf("with another name: %+v", rep)
+				}
+				o.TLS = nil // what the system trusts
+				if rep := mustRun(t, o); rep.Failed != rep.Clients || !strings.Contains(fmt.Sprint(rep.Errors), "x509") {
+					t.Errorf("unknown authority: %+v", rep)
+				}
+			})
+		}
 	}
 }
 

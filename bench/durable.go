@@ -222,7 +222,7 @@ func (s *stage) addFilled(ctx context.Context, what string, filled load.Filled, 
 // settled is the broker's resident memory after a pause.
 func (s *stage) settled(ctx context.Context) (int64, error) {
 	select {
-	case <-time.After(settleFull):
+	case <-time.After(s.options.settle):
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}

@@ -102,7 +102,7 @@ func span(s spread, format string) string {
 
 // marks tells what went wrong in runs; empty if nothing did.
 func marks(runs []run) string {
-	var lost, duplicated, reordered, stalls, failed uint64
+	var lost, duplicated, reordered, unsent, stalls, failed uint64
 	for _, r := range runs {
 		if r.Err != "" {
 			failed++
@@ -111,6 +111,7 @@ func marks(runs []run) string {
 			lost += r.Outcome.Lost
 			duplicated += r.Outcome.Duplicated
 			reordered += r.Outcome.Reordered
+			unsent += r.Outcome.Unsent
 			stalls += uint64(r.Outcome.Stalls)
 		}
 	}
@@ -118,7 +119,7 @@ func marks(runs []run) string {
 	for _, m := range []struct {
 		letter string
 		n      uint64
-	}{{"L", lost}, {"D", duplicated}, {"R", reordered}, {"S", stalls}, {"F", failed}} {
+	}{{"L", lost}, {"D", duplicated}, {"R", reordered}, {"U", unsent}, {"S", stalls}, {"F", failed}} {
 		if m.n > 0 {
 			out += fmt.Sprintf(" %s%d", m.letter, m.n)
 		}

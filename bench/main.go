@@ -3,7 +3,7 @@
 
 //go:build linux
 
-// Command bench measures MQTT brokers end to end: Noctule, mosquitto and mochi-mqtt, each as its own process on a free
+// Command bench measures MQTT brokers end to end: Noctule, mosquitto, mochi-mqtt and NATS, each as its own process on a free
 // loopback port, under the loads of package load.
 //
 // What it reports is processor time of the broker (user and system, by the kernel's nanosecond clock of the
@@ -14,6 +14,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -23,6 +24,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -35,16 +37,22 @@ const reference = "mosquitto"
 type options struct {
 	rounds    int
 	measured  time.Duration
+	latency   time.Duration // measured time of loads whose latencies count
+	settle    time.Duration // how long a broker is left alone before its memory is read, once it has much
 	peers     []peer
 	named     bool // the command line names the peers: all scenarios are for them
 	scenarios []scenario
 	json, md  string
 	profile   string
+	stalls    string // directory for what is known of stalls
 	dir       string // parent of the brokers' files
 	syncs     bool
 
+	certificate *certificate // of brokers that speak TLS
+
 	// Sizes of the scenarios that keep messages.
 	messages, sessions uint64
+	retained           uint64        // of retained-memory
 	within             time.Duration // of each step
 }
 
@@ -77,6 +85,8 @@ func parse(args []string) (options, error) {
 	json := flags.String("json", "", "`file` for all figures")
 	md := flags.String("md", "", "`file` for the tables")
 	profile := flags.String("profile", "", "`directory` for profiles of the broker embed")
+	stalls := flags.String("stalls", "", "`directory` for the sockets and stacks of a Noctule from which nothing comes for half a second; it ends then")
+	procs := flags.String("procs", "", "comma-separated `numbers`: measure Noctule with each of them as GOMAXPROCS, instead of as it is")
 	dir := flags.String("dir", "", "`directory` for the brokers' files; where temporary files go, or /var/tmp if that is no disk, if empty")
 	full := flags.Bool("full", false, fmt.Sprintf("let scenarios that keep messages keep %d, and %d sessions, instead of a tenth", fullMessages, fullSessions))
 	messages := flags.Uint64("messages", 0, "`number` of messages that they keep; 0 is as -full says")
@@ -91,9 +101,15 @@ func parse(args []string) (options, error) {
 		rounds: *rounds, measured: time.Duration(*seconds * float64(time.Second)), json: *json, md: *md, dir: *dir, syncs: *syncs,
 		messages: pick(*messages, *full, quickMessages, fullMessages), sessions: pick(*sessions, *full, quickSessions, fullSessions), within: *within,
 	}
+	o.latency, o.settle, o.retained = max(o.measured, latencyMeasured), settleFull, max(o.messages, fullMessages)
 	var err error
 	if *profile != "" {
 		if o.profile, err = filepath.Abs(*profile); err != nil {
+			return options{}, err
+		}
+	}
+	if *stalls != "" {
+		if o.stalls, err = filepath.Abs(*stalls); err != nil {
 			return options{}, err
 		}
 	}
@@ -107,8 +123,30 @@ func parse(args []string) (options, error) {
 	if !o.named {
 		*names = strings.Join(needed(o.scenarios), ",")
 	}
-	o.peers, err = choose(peers, *names, func(p peer) string { return p.name })
+	if o.peers, err = choose(peers, *names, func(p peer) string { return p.name }); err != nil {
+		return options{}, err
+	}
+	if *procs != "" {
+		o.peers, err = vary(o.peers, *procs)
+	}
 	return o, err
+}
+
+// vary puts variants with these GOMAXPROCS, separated by commas, in the place of each Noctule.
+func vary(all []peer, procs string) (varied []peer, err error) {
+	for _, p := range all {
+		if !p.ours() {
+			varied = append(varied, p)
+			continue
+		}
+		for n := range strings.SplitSeq(procs, ",") {
+			if i, err := strconv.Atoi(n); err != nil || i < 1 {
+				return nil, fmt.Errorf("-procs %s: %q is no number of processors", procs, n)
+			}
+			varied = append(varied, p.withProcs(n))
+		}
+	}
+	return varied, nil
 }
 
 // pick is n, or if that is nothing the default.
@@ -137,7 +175,7 @@ func needed(scenarios []scenario) (names []string) {
 // peersOf are the brokers that take their turns at a scenario.
 func (o *options) peersOf(s *scenario) (chosen []*peer) {
 	for i := range o.peers {
-		if o.named || slices.Contains(s.brokers(), o.peers[i].name) {
+		if o.named || slices.Contains(s.brokers(), cmp.Or(o.peers[i].like, o.peers[i].name)) {
 			chosen = append(chosen, &o.peers[i])
 		}
 	}
@@ -192,7 +230,15 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if o.stalls != "" {
+		if err := os.MkdirAll(o.stalls, 0o755); err != nil {
+			return err
+		}
+	}
 	if err := o.prepare(ctx, dir); err != nil {
+		return err
+	}
+	if o.certificate, err = makeCertificate(dir); err != nil {
 		return err
 	}
 	r := newReport(o)

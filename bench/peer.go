@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,7 @@ type peer struct {
 	version  func(ctx context.Context, binary string) (string, error)
 	args     func(launch) ([]string, error)
 	env      []string // what is added to the environment
+	like     string   // the peer that it is a variant of, if it is one
 
 	queueMost uint64 // messages that it keeps for one session; 0: as many as the scenarios have
 	saves     string // file that it writes all to when it gets SIGUSR1; empty: there is nothing to be told
@@ -48,7 +50,8 @@ var peers = []peer{
 	{
 		name: "mosquitto", binary: "mosquitto",
 		settings: "`listener PORT 127.0.0.1`, `allow_anonymous true`, `max_queued_messages 0` (or it drops QoS 1 under load), and for WebSocket " +
-			"`protocol websockets`, `socket_domain ipv4` and a second, plain listener, without which it ends; no persistence, `max_inflight_messages` 20 and `set_tcp_nodelay` false, as shipped",
+			"`protocol websockets`, `socket_domain ipv4` and a second, plain listener, without which it ends; for TLS `certfile`, `keyfile`, `user root` (or it may not read " +
+			"them) and `ciphers_tls1.3 TLS_AES_128_GCM_SHA256` (what Go's brokers choose); no persistence, `max_inflight_messages` 20 and `set_tcp_nodelay` false, as shipped",
 		version: mosquittoVersion,
 		args:    mosquittoWith(""),
 	},
@@ -57,6 +60,14 @@ var peers = []peer{
 		settings: "hook auth.AllowHook, default capabilities, nothing logged",
 		version:  mochiVersion,
 		args:     mochiWith(),
+	},
+	{
+		name: nats, dir: ".", pkg: "./nats",
+		settings: "its MQTT, with JetStream in an empty directory, which it needs; synchronised every 2 minutes and everything else as shipped, nothing logged",
+		version:  moduleVersion("github.com/nats-io/nats-server/v2"),
+		args: func(l launch) ([]string, error) {
+			return []string{"-listen", fmt.Sprintf("127.0.0.1:%d", l.port), "-data", filepath.Join(l.dir, "data")}, nil
+		},
 	},
 
 	{
@@ -71,6 +82,13 @@ var peers = []peer{
 		version:  revision,
 		args:     noctuleArgs,
 		env:      []string{"NOCTULE_TRANSPORT=std"},
+	},
+
+	{
+		name: "mosquitto-shipped", binary: "mosquitto",
+		settings: "as mosquitto, and at most 1 000 messages queued for a client, as shipped",
+		version:  mosquittoVersion,
+		args:     mosquittoWith("max_queued_messages 1000\n"),
 	},
 
 	// For the durable scenarios.
@@ -125,8 +143,24 @@ var peers = []peer{
 	},
 }
 
-// relay is the name of the floor: what moving the bytes costs.
-const relay = "relay"
+const (
+	relay = "relay" // the floor: what moving the bytes costs
+	nats  = "nats"  // dear above QoS 0, so it is in the plain scenarios only
+)
+
+// ours tells whether the peer is a Noctule.
+func (p *peer) ours() bool {
+	return strings.HasPrefix(p.name, ourselves) || strings.HasPrefix(p.name, "embed")
+}
+
+// withProcs is the peer with another GOMAXPROCS.
+func (p *peer) withProcs(n string) peer {
+	v := *p
+	v.like, v.name = p.name, p.name+"@"+n
+	v.settings += ", GOMAXPROCS=" + n
+	v.env = append(slices.Clone(p.env), "GOMAXPROCS="+n)
+	return v
+}
 
 // prepare builds or finds the broker's program and asks for its version.
 func (p *peer) prepare(ctx context.Context, dir string) (err error) {
@@ -181,13 +215,23 @@ func mosquittoVersion(ctx context.Context, binary string) (string, error) {
 
 // noctuleArgs runs a server.
 func noctuleArgs(l launch) ([]string, error) {
-	return []string{"run", "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--admin", "off", "--data", filepath.Join(l.dir, "data")}, nil
+	args := []string{"run", "--admin", "off", "--data", filepath.Join(l.dir, "data")}
+	addr := fmt.Sprintf("127.0.0.1:%d", l.port)
+	if l.secure == nil {
+		return append(args, "--listen", addr), nil
+	}
+	file := filepath.Join(l.dir, "noctule.yaml")
+	conf := fmt.Sprintf("listeners:\n  - address: %q\n    tls: {cert: %q, key: %q}\n", addr, l.secure.cert, l.secure.key)
+	return append(args, "--config", file), os.WriteFile(file, []byte(conf), 0o644)
 }
 
 // mochiWith makes the arguments of our mochi, with more of them.
 func mochiWith(more ...string) func(launch) ([]string, error) {
 	return func(l launch) ([]string, error) {
 		args := []string{"-listen", fmt.Sprintf("127.0.0.1:%d", l.port), fmt.Sprintf("-ws=%t", l.ws), "-data", l.dir}
+		if l.secure != nil {
+			args = append(args, "-cert", l.secure.cert, "-key", l.secure.key)
+		}
 		return append(args, more...), nil
 	}
 }
@@ -199,7 +243,16 @@ func mosquittoWith(more string) func(launch) ([]string, error) {
 
 // mosquittoArgs writes a configuration.
 func mosquittoArgs(l launch, more string) ([]string, error) {
-	conf := fmt.Sprintf("persistence_location %s/\n%slistener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", l.dir, more, l.port)
+	if !strings.Contains(more, "max_queued_messages") {
+		more += "max_queued_messages 0\n"
+	}
+	if l.secure != nil && !strings.Contains(more, "user ") {
+		more += "user root\n"
+	}
+	conf := fmt.Sprintf("persistence_location %s/\n%slistener %d 127.0.0.1\nallow_anonymous true\n", l.dir, more, l.port)
+	if l.secure != nil {
+		conf += fmt.Sprintf("certfile %s\nkeyfile %s\nciphers_tls1.3 TLS_AES_128_GCM_SHA256\n", l.secure.cert, l.secure.key)
+	}
 	if l.ws { // 2.0.11 ends if it has no other listener, and leaves the loopback address unless told the domain
 		plain, err := freePort()
 		if err != nil {
@@ -215,9 +268,14 @@ func mosquittoArgs(l launch, more string) ([]string, error) {
 }
 
 // mochiVersion asks the module file.
-func mochiVersion(ctx context.Context, _ string) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "github.com/mochi-mqtt/server/v2").Output()
-	return strings.TrimSpace(string(out)), err
+var mochiVersion = moduleVersion("github.com/mochi-mqtt/server/v2")
+
+// moduleVersion asks the module file for the version of a module.
+func moduleVersion(module string) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, _ string) (string, error) {
+		out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", module).Output()
+		return strings.TrimSpace(string(out)), err
+	}
 }
 
 // embedArgs has profiles written where they are wanted.

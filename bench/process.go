@@ -31,6 +31,7 @@ type process struct {
 	peer  *peer
 	args  []string
 	dir   string // its files, and where it runs
+	said  string // file that its standard error is added to, or empty
 	trace string // file that its synchronisations of files are written to, or empty
 	cmd   *exec.Cmd
 	addr  string
@@ -39,12 +40,14 @@ type process struct {
 
 // launch says how a broker is to be started.
 type launch struct {
-	name    string // of the run
-	dir     string // where it may write; start gives it a directory of its own within
-	port    int    // start picks it
-	ws      bool   // it must speak WebSocket
-	profile string // directory for profiles, or empty
-	syncs   bool   // it runs under strace, which counts what it synchronises
+	name    string       // of the run
+	dir     string       // where it may write; start gives it a directory of its own within
+	port    int          // start picks it
+	ws      bool         // it must speak WebSocket
+	secure  *certificate // it must speak TLS; nil is plain
+	said    string       // file for what it says, or empty
+	profile string       // directory for profiles, or empty
+	syncs   bool         // it runs under strace, which counts what it synchronises
 }
 
 // start runs a broker on a free port and waits until it accepts connections.
@@ -59,7 +62,7 @@ func start(ctx context.Context, p *peer, l launch) (_ *process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	pr := &process{peer: p, args: args, dir: l.dir, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port))}
+	pr := &process{peer: p, args: args, dir: l.dir, said: l.said, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port))}
 	if l.syncs {
 		pr.trace = filepath.Join(l.dir, "trace")
 	}
@@ -84,6 +87,14 @@ func (p *process) spawn() error {
 	p.cmd.Env = append(os.Environ(), "HOME="+p.dir, "XDG_DATA_HOME="+filepath.Join(p.dir, "data"), "XDG_CONFIG_HOME="+filepath.Join(p.dir, "config"))
 	p.cmd.Env = append(p.cmd.Env, p.peer.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // our interrupts are not the broker's
+	if p.said != "" {
+		f, err := os.OpenFile(p.said, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		defer f.Close() // the broker has its own
+		p.cmd.Stderr = f
+	}
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", p.peer.name, err)
 	}
@@ -141,6 +152,24 @@ func (p *process) stop() {
 func (p *process) kill() {
 	p.cmd.Process.Kill() // fails if it has ended
 	<-p.ended
+}
+
+// examine keeps what can be known of a broker on Go that seems to stand still: its sockets as the kernel has them, and the stacks of its
+// goroutines, which it writes as it ends.
+func (p *process) examine() {
+	f, err := os.OpenFile(p.said, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return // what the broker says went there, so this hardly happens; the stall is counted all the same
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "stalled at %s\n", time.Now().Format(time.RFC3339Nano))
+	_, port, _ := net.SplitHostPort(p.addr)
+	ss := exec.Command("ss", "-tmin", "( sport = :"+port+" or dport = :"+port+" )")
+	ss.Stdout, ss.Stderr = f, f
+	if err := ss.Run(); err != nil {
+		fmt.Fprintf(f, "ss: %v\n", err)
+	}
+	p.cmd.Process.Signal(syscall.SIGQUIT) // fails if it has ended
 }
 
 // cpu is the processor time of all threads of the broker, ended ones included, by the kernel's clock for the process

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -48,9 +49,18 @@ func (r *report) fill(ctx context.Context, o options, dir string) error {
 			for k := range brokers {
 				p := brokers[(round+k)%len(brokers)]
 				l := launch{dir: dir, ws: s.plan.WebSocket, profile: o.profile, name: fmt.Sprintf("%s-%s-%d", s.name, p.name, round), syncs: o.syncs && s.steps != nil}
+				if s.secure {
+					l.secure = o.certificate
+				}
+				if o.stalls != "" && p.ours() {
+					l.said = filepath.Join(o.stalls, l.name+".txt")
+				}
 				one, err := s.measure(ctx, p, l, &o)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
+				}
+				if l.said != "" && err == nil && (one.Outcome == nil || one.Outcome.Stalls == 0) {
+					os.Remove(l.said) // it says nothing of a stall
 				}
 				one.Scenario, one.Peer, one.Round = s.name, p.name, round
 				if err != nil {
@@ -145,7 +155,7 @@ func (r *report) loads(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "\n## Messages\n\nProcessor time of the broker in microseconds for each delivered message, median and range of the rounds; its ratio to "+
-		"%s in the same round; marks: L lost, D duplicated, R reordered deliveries, S stalls, F failed runs, summed over the rounds.\n\n", reference)
+		"%s in the same round; marks: L lost, D duplicated, R reordered deliveries, U messages that were due and never sent, S stalls, F failed runs, summed over the rounds.\n\n", reference)
 	b.WriteString("| scenario | broker | CPU us/msg | ratio | msg/s | RSS peak MiB | generator us/msg |\n|---|---|---|---|---|---|---|\n" + rows)
 }
 
@@ -156,7 +166,7 @@ func (r *report) idles(b *strings.Builder) {
 		if !s.idle {
 			continue
 		}
-		for step, n := range idleSteps {
+		for step, n := range s.connections() {
 			bytes := func(o *run) (float64, bool) {
 				return idleFigure(o, step, func(s idleStep) float64 { return s.BytesPerConn })
 			}

@@ -85,7 +85,7 @@ func TestEachScenarioHasItsBrokers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"noctule,mosquitto,mochi,relay", "noctule,noctule-interval,mosquitto-persist,mochi-pebble"} {
+	for i, want := range []string{"noctule,mosquitto,mochi,nats,relay", "noctule,noctule-interval,mosquitto-persist,mochi-pebble"} {
 		var names []string
 		for _, p := range o.peersOf(&o.scenarios[i]) {
 			names = append(names, p.name)

@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/noctule/noctule/internal/load"
@@ -19,17 +20,20 @@ const (
 	settle = time.Second
 )
 
-// idleSteps are the numbers of idle connections at which memory is read. Generator and broker each need a descriptor for
-// every one of them.
-var idleSteps = []int{5_000, 10_000}
+// Numbers of idle connections at which memory is read. Generator and broker each need a descriptor for every one of them.
+var (
+	idleSteps   = []int{5_000, 10_000}
+	secureSteps = []int{2_000, 4_000} // with TLS, whose handshakes take their time
+)
 
 // scenario is one load that all brokers get.
 type scenario struct {
-	name  string
-	about string
-	plan  load.Plan // of a scenario that sends messages
-	idle  bool
-	subs  bool // idle clients subscribe
+	name   string
+	about  string
+	plan   load.Plan // of a scenario that sends messages
+	idle   bool
+	subs   bool // idle clients subscribe
+	secure bool // over TLS
 
 	// Of scenarios with figures of their own.
 	steps func(context.Context, *stage) error
@@ -44,8 +48,22 @@ func (s *scenario) brokers() []string {
 	return s.peers
 }
 
-// relayed are the peers of scenarios in which each publisher has a subscriber of its own.
-var relayed = []string{"noctule", reference, "mochi", relay}
+// connections are the numbers of idle ones at which memory is read.
+func (s *scenario) connections() []int {
+	if s.secure {
+		return secureSteps
+	}
+	return idleSteps
+}
+
+var (
+	// relayed are the peers of scenarios in which each publisher has a subscriber of its own.
+	relayed = []string{"noctule", reference, "mochi", nats, relay}
+	// plainly are those of others that use nothing but topics.
+	plainly = []string{"noctule", reference, "mochi", nats}
+	// racing are those whose latencies are compared.
+	racing = []string{"noctule", reference}
+)
 
 var scenarios = []scenario{
 	{name: "p2p-q0", about: "50 pairs, QoS 0, 64 B, 64 under way each", plan: pairs(50, 0, 64, 64), peers: relayed},
@@ -54,9 +72,12 @@ var scenarios = []scenario{
 	{name: "p2p-q0-4k", about: "50 pairs, QoS 0, 4 KiB, 16 under way each", plan: pairs(50, 0, 4096, 16), peers: relayed},
 	{name: "single-q0", about: "200 pairs, QoS 0, 64 B, one under way each", plan: pairs(200, 0, 64, 1), peers: relayed},
 	{name: "single-q1", about: "the same at QoS 1", plan: pairs(200, 1, 64, 1), peers: relayed},
-	{name: "fanin-q1", about: "100 publishers to one subscriber, QoS 1, 64 B, 16 under way each",
+	{name: "tls-p2p-q0", about: "as p2p-q0 over TLS 1.3", plan: pairs(50, 0, 64, 64), secure: true},
+	{name: "share-q1", about: "100 publishers to one shared subscription with 5 members, QoS 1, 64 B, 16 under way each",
+		plan: load.Plan{Shape: load.Share, Clients: 100, Members: 5, QoS: 1, Payload: 64, Window: 16}},
+	{name: "fanin-q1", about: "100 publishers to one subscriber, QoS 1, 64 B, 16 under way each", peers: plainly,
 		plan: load.Plan{Shape: load.FanIn, Clients: 100, QoS: 1, Payload: 64, Window: 16}},
-	{name: "fanout-1k", about: "one publisher to 1 000 subscribers, QoS 0, 64 B, in bursts of 16: the next when all have the last",
+	{name: "fanout-1k", about: "one publisher to 1 000 subscribers, QoS 0, 64 B, in bursts of 16: the next when all have the last", peers: plainly,
 		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 16, Burst: true}},
 	{name: "fanout-1k-w1", about: "the same with one message under way, so that nothing can be batched",
 		plan: load.Plan{Shape: load.FanOut, Clients: 1000, Payload: 64, Window: 1}},
@@ -68,9 +89,29 @@ var scenarios = []scenario{
 		plan: load.Plan{Shape: load.Routes, Clients: 50, Payload: 64, Window: 64, Filters: 100_000}},
 	{name: "route-400k", about: "the same over 400 000 filters", peers: []string{"noctule", reference},
 		plan: load.Plan{Shape: load.Routes, Clients: 50, Payload: 64, Window: 64, Filters: 400_000}},
+	{name: "route-1m", about: "the same over 1 000 000 filters, of 100 pairs; and what the filters cost", steps: manyFilters, peers: racing,
+		plan: load.Plan{Shape: load.Routes, Clients: 100, Payload: 64, Window: 64, Filters: 1_000_000}},
 	{name: "ws-p2p-q0", about: "as p2p-q0 over WebSocket, a frame for each message", plan: overWebSocket(pairs(50, 0, 64, 64))},
 	{name: "idle", about: "clients that only connect", idle: true},
 	{name: "idle-sub", about: "clients that connect and subscribe to a filter of their own", idle: true, subs: true},
+	{name: "idle-ws", about: "clients that only connect, over WebSocket", idle: true, plan: overWebSocket(load.Plan{})},
+	{name: "idle-tls", about: "clients that only connect, over TLS 1.3, each with a full handshake", idle: true, secure: true},
+
+	{name: "open-q1", about: "10 000 messages a second that fall due whatever the broker does, from 200 pairs, QoS 1, 64 B",
+		plan: paced(pairs(200, 1, 64, 64), 10_000), steps: openLoop, peers: plainly},
+	{name: "lat30-q0", about: "50 pairs, QoS 0, 64 B: as fast as it goes with 64 under way each; at 30 % of that rate; and at 15 000 messages a second",
+		plan: paced(pairs(50, 0, 64, 64), 15_000), steps: partLoad, peers: racing},
+	{name: "lat30-q1", about: "the same at QoS 1, the last at 7 000 messages a second",
+		plan: paced(pairs(50, 1, 64, 64), 7_000), steps: partLoad, peers: racing},
+	{name: "slow-consumer", about: "50 pairs, QoS 1, 64 B, 5 000 messages a second: alone; beside a stream of 16 KiB at QoS 0, 1 000 a second, whose subscriber reads; " +
+		"and beside one whose subscriber stops reading",
+		plan: paced(pairs(50, 1, 64, 64), 5_000), steps: slowConsumer(0), peers: limited},
+	{name: "slow-consumer-q1", about: "the same with the stream at QoS 1",
+		plan: paced(pairs(50, 1, 64, 64), 5_000), steps: slowConsumer(1), peers: limited},
+	{name: "retained-hash", about: "retained messages of 64 B, from 50 publishers at QoS 1; then clients that subscribe to #, one after the other, 5 at QoS 0 and 5 at QoS 1",
+		steps: retainedHash, peers: []string{"noctule", reference, "mochi"}},
+	{name: "retained-memory", about: "1 000 000 retained messages of 64 B, or as many as -messages says if that is more, and what they take",
+		steps: retainedMemory, peers: []string{"noctule", "noctule-memory", reference}},
 
 	{name: "durable-q1", about: "50 pairs, QoS 1, 256 B, 64 under way each, subscribers with persistent sessions that are online",
 		plan: durable(pairs(50, 1, 256, 64)), steps: durablePairs, peers: strongest},
@@ -88,6 +129,12 @@ var scenarios = []scenario{
 
 func pairs(n int, qos byte, payload, window int) load.Plan {
 	return load.Plan{Shape: load.Pairs, Clients: n, QoS: qos, Payload: payload, Window: window}
+}
+
+// paced lets rate messages a second fall due, of all publishers.
+func paced(p load.Plan, rate float64) load.Plan {
+	p.Rate = rate
+	return p
 }
 
 func overWebSocket(p load.Plan) load.Plan {
@@ -132,11 +179,18 @@ func (s *scenario) measure(ctx context.Context, p *peer, l launch, o *options) (
 		return r, err
 	}
 	defer os.RemoveAll(pr.dir)
+	plan := s.plan
+	if s.secure {
+		plan.TLS = l.secure.client
+	}
+	if l.said != "" {
+		plan.Stalled = sync.OnceFunc(pr.examine)
+	}
 	if s.steps != nil {
 		defer pr.stop()
-		return r, s.steps(ctx, &stage{pr: pr, run: &r, plan: s.plan, options: o})
+		return r, s.steps(ctx, &stage{pr: pr, run: &r, plan: plan, options: o})
 	}
-	clients, err := load.NewIdle(pr.addr, load.Wire{})
+	clients, err := load.NewIdle(pr.addr, plan.Wire)
 	if err != nil {
 		pr.stop()
 		return r, err
@@ -144,9 +198,9 @@ func (s *scenario) measure(ctx context.Context, p *peer, l launch, o *options) (
 	defer clients.Close() // after the end of the broker, so that its heap profile shows them
 	defer pr.stop()
 	if s.idle {
-		err = r.takeIdle(ctx, pr, clients, s.subs)
+		err = r.takeIdle(ctx, pr, clients, s)
 	} else {
-		err = r.takeLoad(ctx, pr, s.plan, o.measured)
+		err = r.takeLoad(ctx, pr, plan, o.measured)
 	}
 	if err != nil {
 		return r, err
@@ -178,7 +232,7 @@ func (r *run) takeLoad(ctx context.Context, pr *process, plan load.Plan, measure
 }
 
 // takeIdle has clients connect and do nothing.
-func (r *run) takeIdle(ctx context.Context, pr *process, clients *load.Idle, subscribe bool) error {
+func (r *run) takeIdle(ctx context.Context, pr *process, clients *load.Idle, s *scenario) error {
 	time.Sleep(settle)
 	base, _, err := pr.memory()
 	if err != nil {
@@ -188,8 +242,8 @@ func (r *run) takeIdle(ctx context.Context, pr *process, clients *load.Idle, sub
 	if err != nil {
 		return err
 	}
-	for _, n := range idleSteps {
-		if err := clients.Grow(ctx, n, subscribe); err != nil {
+	for _, n := range s.connections() {
+		if err := clients.Grow(ctx, n, s.subs); err != nil {
 			return err
 		}
 		after, err := pr.cpu()

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -23,18 +24,29 @@ import (
 func main() {
 	addr := flag.String("listen", "127.0.0.1:1883", "`address` to listen on")
 	ws := flag.Bool("ws", false, "speak WebSocket")
+	cert := flag.String("cert", "", "`file` of a certificate; no TLS if empty")
+	key := flag.String("key", "", "`file` of its key")
 	engine := flag.String("store", "", "storage `hook`: pebble (each write synchronised) or bolt; none if empty")
 	dir := flag.String("data", ".", "`directory` of the storage hook")
 	inflight := flag.Uint("inflight", 0, "most `messages` for one session, at most 65535; 0 is as shipped")
 	flag.Parse()
-	if err := serve(*addr, *ws, *engine, *dir, uint16(min(*inflight, math.MaxUint16))); err != nil {
+	config := listeners.Config{ID: "bench", Address: *addr}
+	if *cert != "" {
+		pair, err := tls.LoadX509KeyPair(*cert, *key)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "mochi:", err)
+			os.Exit(1)
+		}
+		config.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
+	if err := serve(config, *ws, *engine, *dir, uint16(min(*inflight, math.MaxUint16))); err != nil {
 		fmt.Fprintln(os.Stderr, "mochi:", err)
 		os.Exit(1)
 	}
 }
 
 // serve runs the broker until it is told to end.
-func serve(addr string, ws bool, engine, dir string, inflight uint16) error {
+func serve(config listeners.Config, ws bool, engine, dir string, inflight uint16) error {
 	capabilities := mochi.NewDefaultServerCapabilities()
 	if inflight > 0 {
 		capabilities.MaximumInflight = inflight
@@ -46,7 +58,6 @@ func serve(addr string, ws bool, engine, dir string, inflight uint16) error {
 	if err := keep(server, engine, dir); err != nil {
 		return err
 	}
-	config := listeners.Config{ID: "bench", Address: addr}
 	var l listeners.Listener = listeners.NewTCP(config)
 	if ws {
 		l = listeners.NewWebsocket(config)

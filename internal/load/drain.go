@@ -18,6 +18,7 @@ type Drain struct {
 	ClientID string
 	Filters  []string      // it subscribes to, at QoS 1; none: its session has what it needs
 	Clean    bool          // it begins with no session
+	QoS0     bool          // it subscribes at QoS 0 instead of 1
 	Count    uint64        // messages that are expected; it ends with the last
 	Flows    int           // publishers that they come from, each in order; 0: in no order, and repetitions stay unnoticed
 	Patience time.Duration // how long nothing may arrive before the rest counts as lost
@@ -56,6 +57,9 @@ func (d *Drain) Run(ctx context.Context, addr string, cpu func() (time.Duration,
 	r := &drainer{tracks: make([]Tracker, d.Flows)}
 	begun := time.Now()
 	c := client{id: d.ClientID, filters: d.Filters, qos: 1, role: r, persistent: !d.Clean}
+	if d.QoS0 {
+		c.qos = 0
+	}
 	if err := e.connect(ctx, []client{c}, setupWithin); err != nil {
 		return Drained{}, err
 	}

@@ -38,6 +38,8 @@ type Plan struct {
 	Firehose *Firehose // beside all that; nil is none
 	// Subscribed is called when all clients are connected and subscribed, before anything is sent; its error ends the run. nil is nothing.
 	Subscribed func() error
+	// Stalled is called when nothing has arrived for too long, before what is under way is given up. nil is nothing.
+	Stalled func()
 	// Persistent has the sessions of subscribers outlive their connections, so that the broker has to keep their messages.
 	Persistent bool
 	Patience   time.Duration // how long nothing may arrive before what is under way counts as lost; 0 is half a second

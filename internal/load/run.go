@@ -57,7 +57,7 @@ func Run(ctx context.Context, addr string, p Plan, cpu func() (time.Duration, er
 		return Outcome{}, err
 	}
 	defer e.close()
-	r := &run{engine: e, patience: p.Patience}
+	r := &run{engine: e, patience: p.Patience, stalled: p.Stalled}
 	if r.patience <= 0 {
 		r.patience = stallAfter
 	}
@@ -79,6 +79,9 @@ func Run(ctx context.Context, addr string, p Plan, cpu func() (time.Duration, er
 		}
 	}
 	r.start(&p)
+	if len(r.paces) > 0 {
+		defer hasten()()
+	}
 	if err := r.serve(ctx, p.WarmUp); err != nil {
 		return Outcome{}, err
 	}
@@ -96,6 +99,7 @@ func Run(ctx context.Context, addr string, p Plan, cpu func() (time.Duration, er
 type run struct {
 	engine    *engine
 	patience  time.Duration
+	stalled   func()
 	flows     []*flow
 	receivers []*receiver
 	delivered uint64
@@ -118,9 +122,6 @@ func (r *run) start(p *Plan) {
 	}
 	if p.Firehose != nil {
 		r.paces = append(r.paces, newPace([]*flow{r.firehose}, p.Firehose.Rate, now))
-	}
-	if len(r.paces) > 0 {
-		tightTimers()
 	}
 }
 
@@ -182,7 +183,9 @@ func (r *run) serve(ctx context.Context, d time.Duration) error {
 			if progress = now; r.under() == 0 {
 				continue // little falls due
 			}
-			r.outcome.Stalls++
+			if r.outcome.Stalls++; r.stalled != nil {
+				r.stalled()
+			}
 			for _, f := range r.flows {
 				f.forgive()
 				r.engine.touch(f)

@@ -14,8 +14,6 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // recordMost is the most plaintext that a record of TLS holds.
@@ -162,6 +160,3 @@ func (e *engine) ciphertext() []byte {
 	}
 	return e.cipher
 }
-
-// tightTimers has this thread's waits end when they should, instead of up to 50 microseconds later.
-func tightTimers() { unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) } // a kernel without it is only less exact

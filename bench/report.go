@@ -32,11 +32,27 @@ type described struct {
 }
 
 func newReport(o options) *report {
-	r := &report{Started: time.Now().UTC(), Command: "go run . " + strings.Join(os.Args[1:], " "), Machine: thisMachine(), scenarios: o.scenarios}
+	r := &report{Started: time.Now().UTC(), Command: "go run . " + strings.Join(placeless(os.Args[1:]), " "), Machine: thisMachine(), scenarios: o.scenarios}
 	for _, p := range o.peers {
 		r.Peers = append(r.Peers, described{p.name, p.described, p.settings})
 	}
 	return r
+}
+
+// placeless are arguments without those that only say where files go, which nobody else has.
+func placeless(args []string) (left []string) {
+	for i := 0; i < len(args); i++ {
+		name, _, whole := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		switch name {
+		case "md", "json", "dir", "profile", "stalls":
+			if !whole {
+				i++
+			}
+		default:
+			left = append(left, args[i])
+		}
+	}
+	return left
 }
 
 // fill runs each scenario, round by round and broker by broker; each round begins with another broker. A broker that

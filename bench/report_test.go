@@ -155,3 +155,13 @@ func TestFanFiltersAreDistinct(t *testing.T) {
 		seen[f] = true
 	}
 }
+
+func TestReportNamesNoPlaces(t *testing.T) {
+	args := strings.Fields("-rounds 3 -md /tmp/x.md -only p2p-q0 --json=/tmp/x.json -stalls /tmp/s -messages 5 -dir /d")
+	if got := strings.Join(placeless(args), " "); got != "-rounds 3 -only p2p-q0 -messages 5" {
+		t.Errorf("left is %q", got)
+	}
+	if got := placeless([]string{"-md"}); len(got) != 0 {
+		t.Errorf("left is %q", got)
+	}
+}

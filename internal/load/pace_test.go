@@ -6,8 +6,11 @@
 package load
 
 import (
+	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pacedFlows are n flows whose messages of all fall due every millisecond.
@@ -125,5 +128,28 @@ func TestPacedRun(t *testing.T) {
 				t.Errorf("firehose %+v", h)
 			}
 		})
+	}
+}
+
+func TestHasteIsUndone(t *testing.T) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	look := func() (nice, slack int) {
+		nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slack, err = unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err != nil {
+			t.Skip(err)
+		}
+		return nice, slack
+	}
+	nice, slack := look()
+	undo := hasten()
+	if _, got := look(); got != 1 {
+		t.Errorf("timers may be %d ns late", got)
+	}
+	undo()
+	if n, s := look(); n != nice || s != slack {
+		t.Errorf("afterwards the priority is %d and timers are late by %d ns, before that %d and %d", n, s, nice, slack)
 	}
 }

@@ -6,6 +6,7 @@ package broker
 import (
 	"sync"
 
+	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/store"
@@ -134,6 +135,7 @@ func (f *fanout) copyFor(to *shard) *fanout {
 	if f.m != nil {
 		g.topic, g.payload, g.props = f.topic, f.payload, f.props
 	} else {
+		invariants.CheckPoison(g.buf[:cap(g.buf)], "the copy of a message for another loop")
 		b := append(append(append(g.buf[:0], f.topic...), f.props...), f.payload...)
 		t, p := len(f.topic), len(f.topic)+len(f.props)
 		g.buf, g.topic, g.props, g.payload = b, b[:t:t], mqtt.Properties(b[t:p:p]), b[p:]
@@ -166,6 +168,7 @@ func (f *fanout) reset() {
 	f.committed, f.stored, f.failed, f.gathered = false, false, false, false
 	f.filters, f.size, f.sh, f.list, f.at = 0, 0, nil, 0, 0
 	f.encoded = 0
+	invariants.Poison(f.buf[:cap(f.buf)])
 	if cap(f.buf) > 64<<10 {
 		f.buf = nil
 	}

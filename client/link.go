@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/session"
 	"github.com/noctule/noctule/transport"
@@ -231,7 +232,10 @@ func (b *inBuffer) next(v mqtt.Version, limit uint32) (h mqtt.Header, body []byt
 
 // fill reads once.
 func (b *inBuffer) fill(conn net.Conn) error {
+	invariants.Poison(b.buf[:b.from]) // the loan has ended
+	all := b.buf
 	b.buf = b.buf[:copy(b.buf, b.buf[b.from:])]
+	invariants.Poison(all[len(b.buf):])
 	b.from = 0
 	if len(b.buf) == 0 && (b.buf == nil || cap(b.buf) > inKeep) {
 		b.buf = make([]byte, 0, inStart)

@@ -3,7 +3,11 @@
 
 package transport
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/noctule/noctule/internal/invariants"
+)
 
 // outStart is the size of a connection's first buffer, outKeep the largest that goes back to the pool.
 const (
@@ -11,7 +15,12 @@ const (
 	outKeep  = 128 << 10
 )
 
-var outPool = sync.Pool{New: func() any { b := make([]byte, 0, outStart); return &b }}
+var outPool = sync.Pool{New: func() any {
+	b := make([]byte, outStart)
+	invariants.Poison(b)
+	b = b[:0]
+	return &b
+}}
 
 // Out is a connection's queue of bytes to be written: small bytes copied into one pooled buffer, large ones by
 // reference. An empty queue holds no buffer. Not safe for concurrent use, with one exception: what Slices gave may be
@@ -25,9 +34,13 @@ type Out struct {
 
 // ref is a block that is written after the first at bytes of buf.
 type ref struct {
-	at int
-	b  []byte
+	at   int
+	b    []byte
+	seal invariants.Seal
 }
+
+// referenced is how checks call what Ref was given.
+const referenced = "a block that an out-queue refers to"
 
 // Len is the number of bytes that wait, those of referenced blocks included.
 func (o *Out) Len() int {
@@ -42,6 +55,7 @@ func (o *Out) Len() int {
 func (o *Out) Buf() []byte {
 	if o.buf == nil {
 		o.buf = outPool.Get().(*[]byte)
+		invariants.CheckPoison((*o.buf)[:cap(*o.buf)], "the buffer of an out-queue")
 	}
 	return *o.buf
 }
@@ -56,7 +70,9 @@ func (o *Out) Append(b []byte) { o.Set(append(o.Buf(), b...)) }
 // collector that nobody writes to any more.
 func (o *Out) Ref(b []byte) {
 	buf := o.Buf()
-	o.refs = append(o.refs, ref{at: len(buf), b: b})
+	r := ref{at: len(buf), b: b}
+	r.seal.Close(b)
+	o.refs = append(o.refs, r)
 	o.held += len(b)
 }
 
@@ -72,6 +88,7 @@ func (o *Out) Slices(dst [][]byte) [][]byte {
 			dst = append(dst, (*o.buf)[from:r.at])
 			from = r.at
 		}
+		r.seal.Check(r.b, referenced)
 		dst = append(dst, r.b)
 	}
 	if len(*o.buf) > from {
@@ -99,7 +116,9 @@ func (o *Out) Advance(n int) {
 		}
 		r := &o.refs[done]
 		step := min(n, len(r.b))
+		r.seal.Check(r.b, referenced)
 		r.b = r.b[step:]
+		r.seal.Close(r.b)
 		o.held -= step
 		n -= step
 		if len(r.b) == 0 {
@@ -122,6 +141,7 @@ func (o *Out) compact() {
 		return
 	}
 	*o.buf = b[:copy(b, b[o.head:])]
+	invariants.Poison(b[len(*o.buf):])
 	for i := range o.refs {
 		o.refs[i].at -= o.head
 	}
@@ -136,6 +156,7 @@ func (o *Out) Take(to *Out) {
 // Reset drops all that waits and gives the buffer back.
 func (o *Out) Reset() {
 	if o.buf != nil {
+		invariants.Poison((*o.buf)[:cap(*o.buf)])
 		if cap(*o.buf) <= outKeep {
 			*o.buf = (*o.buf)[:0]
 			outPool.Put(o.buf)

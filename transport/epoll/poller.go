@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/transport/internal/front"
 	"golang.org/x/sys/unix"
@@ -44,6 +45,7 @@ type Poller struct {
 	slots      []*conn // by the Fd of events
 	free       []int32 // slots that are empty
 	generation uint32
+	controls   int64 // calls of epoll_ctl for connections
 	watches    []*watch
 
 	in     []byte // what is read
@@ -163,8 +165,16 @@ func (p *Poller) remove(c *conn) {
 
 // control has the kernel tell what c wants to know: events, with the change that op is.
 func (p *Poller) control(op int, c *conn, events uint32) error {
+	p.controls++
 	e := unix.EpollEvent{Events: events, Fd: c.slot, Pad: int32(c.generation)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, op, int(c.fd), &e))
+}
+
+// lent ends the loan of b, if it is in a buffer of the loop.
+func (p *Poller) lent(b []byte) {
+	if invariants.Enabled && len(b) > 0 && (&b[0] == &p.in[0] || p.plain != nil && &b[0] == &p.plain[0]) {
+		invariants.Poison(b)
+	}
 }
 
 // plaintext is the buffer for what TLS brings.

@@ -48,10 +48,12 @@ func (c *conn) ended(err error) {
 
 // pull reads a plain socket.
 func (c *conn) pull() error {
-	b, old := c.room(c.home.Load().in)
+	p := c.home.Load()
+	b, old := c.room(p.in)
 	n, err := c.fill(b[old:])
 	if n > 0 {
 		c.arrived(b[:old+n], old)
+		p.lent(b[:old+n])
 	}
 	return err
 }

@@ -252,7 +252,8 @@ func (t *shaken) Run(*loop.Loop) {
 
 // pullTLS reads a socket with TLS.
 func (c *conn) pullTLS(t *secure) error {
-	b := c.home.Load().in
+	p := c.home.Load()
+	b := p.in
 	n, err := c.fill(b)
 	if n == 0 && err == errAgain {
 		return err
@@ -260,6 +261,7 @@ func (c *conn) pullTLS(t *secure) error {
 	t.gate.in, t.gate.end = b[:n], err
 	err = c.decrypt(t)
 	t.gate.in = nil
+	p.lent(b[:n])
 	if t.gate.out.Len() > 0 { // the answer to a key update
 		c.Dirty()
 	}
@@ -268,8 +270,9 @@ func (c *conn) pullTLS(t *secure) error {
 
 // decrypt passes on all that TLS makes of what arrived.
 func (c *conn) decrypt(t *secure) error {
+	p := c.home.Load()
 	for c.state != closed {
-		b, old := c.room(c.home.Load().plaintext())
+		b, old := c.room(p.plaintext())
 		n := old
 		var err error
 		for err == nil && len(b)-n >= front.MaxRead/4 {
@@ -279,6 +282,7 @@ func (c *conn) decrypt(t *secure) error {
 		}
 		if n > old {
 			c.arrived(b[:n], old)
+			p.lent(b[:n])
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -331,6 +335,7 @@ func (c *conn) encrypt(t *secure, bufs [][]byte) error {
 	if _, err := t.Write(b); err != nil {
 		return err
 	}
+	c.home.Load().lent(b)
 	c.advance(len(b))
 	return nil
 }

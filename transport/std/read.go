@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/transport"
 	"github.com/noctule/noctule/transport/internal/front"
@@ -21,10 +22,43 @@ const (
 )
 
 var (
-	scratches = sync.Pool{New: func() any { b := make([]byte, front.MaxRead); return &b }}
-	larges    = sync.Pool{New: func() any { b := make([]byte, 0, streamRoom); return &b }}
-	smalls    = sync.Pool{New: func() any { b := make([]byte, 0, streamSmall); return &b }}
+	scratches = pool{name: "a loop's buffer for input"}
+	larges    = pool{name: "a large buffer of a stream"}
+	smalls    = pool{name: "a small buffer of a stream"}
 )
+
+func init() {
+	scratches.New = func() any { return fresh(front.MaxRead) }
+	larges.New = func() any { return fresh(streamRoom) }
+	smalls.New = func() any { return fresh(streamSmall) }
+}
+
+// A pool keeps empty buffers of one size.
+type pool struct {
+	sync.Pool
+	name string
+}
+
+func fresh(size int) *[]byte {
+	b := make([]byte, size)
+	invariants.Poison(b)
+	b = b[:0]
+	return &b
+}
+
+// take gives an empty buffer.
+func (p *pool) take() *[]byte {
+	b := p.Get().(*[]byte)
+	invariants.CheckPoison((*b)[:cap(*b)], p.name)
+	return b
+}
+
+// give takes a buffer back, which nobody may use any more.
+func (p *pool) give(b *[]byte) {
+	invariants.Poison((*b)[:cap(*b)])
+	*b = (*b)[:0]
+	p.Put(b)
+}
 
 // errAgain says that the socket is empty.
 var errAgain = errors.New("transport: nothing to read")
@@ -108,9 +142,9 @@ func (c *conn) pull() (full bool, err error) {
 	if c.in.Large() {
 		b, old = c.in.Grow()
 	} else { // behind a copy of the tail in the loop's buffer
-		p := scratches.Get().(*[]byte)
-		defer scratches.Put(p)
-		b = *p
+		p := scratches.take()
+		defer scratches.give(p)
+		b = (*p)[:cap(*p)]
 		old = copy(b, c.in.Tail())
 	}
 	n, err := c.fill(b[old:])
@@ -181,11 +215,11 @@ func (c *conn) read() {
 
 // readSmall waits with a small buffer, or a larger one if the last was filled.
 func (c *conn) readSmall() (*[]byte, error) {
-	pool := &smalls
+	from := &smalls
 	if c.large {
-		pool = &larges
+		from = &larges
 	}
-	p := pool.Get().(*[]byte)
+	p := from.take()
 	n, err := c.stream.Read((*p)[:cap(*p)])
 	c.large = n == cap(*p)
 	*p = (*p)[:n]
@@ -207,11 +241,10 @@ func (c *conn) freeGot() {
 
 // free puts a reader's buffer into the pool it came from.
 func free(p *[]byte) {
-	*p = (*p)[:0]
 	if cap(*p) == streamSmall {
-		smalls.Put(p)
+		smalls.give(p)
 	} else {
-		larges.Put(p)
+		larges.give(p)
 	}
 }
 

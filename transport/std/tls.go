@@ -43,7 +43,7 @@ func (t *tlsStream) readRecord() (*[]byte, error) {
 	if _, err := t.Conn.Read(t.first[:]); err != nil {
 		return nil, err
 	}
-	p := larges.Get().(*[]byte)
+	p := larges.take()
 	b := append(*p, t.first[0])
 	t.gate.dry = true
 	var err error

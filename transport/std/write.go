@@ -155,7 +155,7 @@ func writeJoined(to net.Conn, bufs [][]byte) error {
 		_, err := to.Write(bufs[0])
 		return err
 	}
-	p := larges.Get().(*[]byte)
+	p := larges.take()
 	defer free(p)
 	chunk := (*p)[:0]
 	for _, b := range bufs {

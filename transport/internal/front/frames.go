@@ -9,6 +9,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/transport"
 	"github.com/noctule/noctule/transport/websocket"
 )
@@ -57,6 +58,7 @@ var frameRooms = sync.Pool{New: func() any { return new([]byte) }}
 func (w *Frames) Gather(dst [][]byte, out *transport.Out) [][]byte {
 	if len(w.ahead) == 0 && w.framed == 0 && (w.dec.Owed() || out.Len() > 0) {
 		w.room = frameRooms.Get().(*[]byte)
+		invariants.CheckPoison((*w.room)[:cap(*w.room)], "the room for frames of a WebSocket")
 		w.ahead = (*w.room)[:0]
 		if w.dec.Owed() {
 			w.ahead = w.dec.AppendPong(w.ahead)
@@ -131,6 +133,7 @@ func (w *Frames) Advance(n int) int {
 	k := min(n, len(w.ahead))
 	if w.ahead = w.ahead[k:]; len(w.ahead) == 0 {
 		if w.room != nil && cap(*w.room) <= 2*frameCopies {
+			invariants.Poison((*w.room)[:cap(*w.room)])
 			frameRooms.Put(w.room)
 		}
 		w.ahead, w.room = nil, nil

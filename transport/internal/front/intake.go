@@ -3,7 +3,10 @@
 
 package front
 
-import "github.com/noctule/noctule/transport"
+import (
+	"github.com/noctule/noctule/internal/invariants"
+	"github.com/noctule/noctule/transport"
+)
 
 // Sizes of input, in bytes.
 const (
@@ -49,6 +52,7 @@ func (in *Intake) Feed(core transport.Core, b []byte) (v transport.Verdict) {
 	for !in.ended && len(b) > 0 && len(b) >= in.need && v == transport.GoOn {
 		var eaten, need int
 		eaten, need, v = core.Feed(b)
+		invariants.Poison(b[:eaten]) // the loan has ended
 		b, in.need = b[eaten:], need
 		if v != transport.GoOn {
 			in.need = 0
@@ -75,10 +79,11 @@ func (in *Intake) keep(b []byte) {
 		in.tail = nil
 	case len(in.tail) > 0 && &b[0] == &in.tail[0]: // nothing was eaten
 		in.tail = b
-	case cap(in.tail) >= len(b) && cap(in.tail) <= 2*len(b)+room:
+	case cap(in.tail) >= len(b) && cap(in.tail) <= 2*len(b)+room && !invariants.Enabled:
 		in.tail = append(in.tail[:0], b...) // overlapping is fine
 	default:
 		in.tail = append(make([]byte, 0, len(b)), b...)
+		invariants.Poison(b) // what was lent with it and not eaten is elsewhere now
 	}
 }
 

@@ -117,6 +117,13 @@ func TestMetrics(t *testing.T) {
 		"noctule_store_sessions 0", "noctule_retained_messages 0", "noctule_loop_lag_seconds{loop=\"0\"}", "noctule_sockets 0", "go_goroutines",
 		"noctule_sockets_refused_total{cause=\"tls_handshake\"} 0", "noctule_store_pending_commands 0",
 	}
+	for _, reason := range broker.PauseReasons {
+		want = append(want, "noctule_connections_paused{reason=\""+reason+"\"} 0")
+	}
+	want = append(want, "noctule_loop_iteration_seconds_bucket{loop=\"0\",le=\"0.05\"}", "noctule_loop_iteration_seconds_count{loop=\"0\"}",
+		"noctule_loop_handovers_total{loop=\"0\"}", "noctule_loop_wakeups_total{loop=\"0\"}", "noctule_loop_helped_total{loop=\"0\"}", "noctule_loop_stalls_total{loop=\"0\"} 0",
+		"noctule_loop_stalled{loop=\"0\"} 0", "noctule_socket_unsent_bytes 0", "noctule_sockets_blocked 0", "noctule_handover_bytes 0",
+		"noctule_handover_loop_bytes 0")
 	for _, c := range broker.Counters() {
 		want = append(want, "\nnoctule_"+c.String()+"_total ")
 	}

@@ -58,6 +58,13 @@ var (
 	wireReceived    = desc("socket_received_bytes_total", "Bytes read from sockets, after TLS.")
 	wireSent        = desc("socket_sent_bytes_total", "Bytes written to sockets, before TLS.")
 
+	unsent        = desc("socket_unsent_bytes", "Bytes in out-queues that sockets do not take: of clients that do not read.")
+	blockedWrites = desc("sockets_blocked", "Connections whose socket is full.")
+
+	paused     = desc("connections_paused", "Connections that are not read, by reason.", "reason")
+	handed     = desc("handover_bytes", "Bytes of messages on their way from one loop to another.")
+	handedMost = desc("handover_loop_bytes", "The same, of the loop with the most; publishers are paused above limits.max_handover.")
+
 	sessions       = desc("store_sessions", "Persistent sessions.")
 	attached       = desc("store_sessions_attached", "Persistent sessions whose client is connected.")
 	storeSubs      = desc("store_subscriptions", "Subscriptions of persistent sessions.")
@@ -101,6 +108,12 @@ var (
 	loopMailbox    = desc("loop_mailbox_tasks", "Tasks that wait.", "loop")
 	loopMailboxMax = desc("loop_mailbox_tasks_max", "Most tasks that ever waited.", "loop")
 	loopLag        = desc("loop_lag_seconds", "Longest recent iteration; halves every ten seconds.", "loop")
+	loopSeconds    = desc("loop_iteration_seconds", "Time of iterations: while one lasts, nobody else of the loop is served.", "loop")
+	loopHandovers  = desc("loop_handovers_total", "Tasks handed over to a loop by others, through its mailbox.", "loop")
+	loopHelped     = desc("loop_helped_total", "Times that a loop slept and another one did its work for it.", "loop")
+	loopWakeups    = desc("loop_wakeups_total", "Times that a loop slept and had to be woken for a task.", "loop")
+	loopStalls     = desc("loop_stalls_total", "Times that a loop was blocked for longer than alarms.loop_blocked.", "loop")
+	loopStalled    = desc("loop_stalled", "1 while a loop is blocked.", "loop")
 	asyncWaiting   = desc("async_jobs_waiting", "Jobs, such as logins, that wait for a worker.")
 	loopDropped    = desc("loop_dropped_tasks_total", "Tasks dropped because they came after the end.")
 )
@@ -164,6 +177,11 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 	gauge(out, shares, float64(s.SharedGroups))
 	gauge(out, queued, float64(s.Queued))
 	gauge(out, queuedBytes, float64(s.QueuedBytes))
+	for i, reason := range broker.PauseReasons {
+		gauge(out, paused, float64(s.Paused[i]), reason)
+	}
+	gauge(out, handed, float64(s.HandedBytes))
+	gauge(out, handedMost, float64(s.HandedBytesMost))
 	for class, n := range s.Kept {
 		counter(out, storeKept, n, store.Durability(class).String())
 	}
@@ -198,6 +216,8 @@ func collectTransport(out chan<- prometheus.Metric, c transport.Counts) {
 	counter(out, socketsAccepted, c.Accepted)
 	counter(out, wireReceived, c.BytesRead)
 	counter(out, wireSent, c.BytesWritten)
+	gauge(out, unsent, float64(c.Unsent))
+	gauge(out, blockedWrites, float64(c.Blocked))
 	for _, cause := range transport.Causes {
 		counter(out, socketsRefused, c.Refused[cause], cause)
 	}
@@ -259,6 +279,21 @@ func collectLoops(out chan<- prometheus.Metric, g *loop.Group) {
 		gauge(out, loopMailbox, float64(s.Mailbox), name)
 		gauge(out, loopMailboxMax, float64(s.MailboxHigh), name)
 		gauge(out, loopLag, s.Lag.Seconds(), name)
+		counter(out, loopHandovers, s.Posted, name)
+		counter(out, loopWakeups, s.Wakeups, name)
+		counter(out, loopHelped, s.Helped, name)
+		counter(out, loopStalls, s.Stalls, name)
+		stalled := 0.0
+		if s.Stalled {
+			stalled = 1
+		}
+		gauge(out, loopStalled, stalled, name)
+		buckets, n := map[float64]uint64{}, uint64(0)
+		for i, bound := range loop.IterationBounds {
+			n += uint64(s.Turns[i])
+			buckets[bound.Seconds()] = n
+		}
+		out <- prometheus.MustNewConstHistogram(loopSeconds, uint64(s.Iterations), s.Busy.Seconds(), buckets, name)
 	}
 	gauge(out, asyncWaiting, float64(g.AsyncWaiting()))
 	counter(out, loopDropped, g.Dropped())

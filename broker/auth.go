@@ -45,14 +45,14 @@ func (c *connection) async(s state, job func(context.Context), then func()) {
 		if c.state != s {
 			return
 		}
-		c.hold &^= holdDecider
+		c.release(holdDecider)
 		then()
 		if c.hold == 0 && c.state != gone && c.state != claiming { // on its way home it resumes there
 			c.tc.Resume()
 		}
 	})
 	if !c.sh.loop.Async(job, done) {
-		c.hold &^= holdDecider
+		c.release(holdDecider)
 		c.overloaded()
 	}
 }

@@ -58,6 +58,7 @@ type Broker struct {
 	connected    atomic.Int64
 	queuedBytes  atomic.Int64 // in all queues of connections
 	maxConnected atomic.Int64
+	blocked      int // loops that do not turn; of the goroutine of loopStalled
 	started      time.Time
 
 	drainOnce, stopOnce sync.Once
@@ -91,7 +92,8 @@ func New(o Options) (*Broker, error) {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	b.loops = loop.NewGroup(n, loop.Options{Now: o.Now, Logger: o.Logger, OnPanic: b.taskPanicked, NewPoller: o.NewPoller})
+	b.loops = loop.NewGroup(n, loop.Options{Now: o.Now, Logger: o.Logger, OnPanic: b.taskPanicked, NewPoller: o.NewPoller,
+		StallAlarm: o.StallAlarm, OnStall: b.loopStalled})
 	b.index = topic.NewIndex[*subscriber](n)
 	for i := range n {
 		b.shards = append(b.shards, newShard(b, b.loops.Loop(i)))

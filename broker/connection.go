@@ -6,6 +6,7 @@ package broker
 import (
 	"errors"
 	"io"
+	"math/bits"
 
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
@@ -109,7 +110,7 @@ func (c *connection) tidy() {
 type hold uint16
 
 const (
-	holdDecider    hold = 1 << iota // a decider is at work
+	holdDecider    hold = 1 << iota // a decider is at work; Paused has the names in this order
 	holdHandover                    // too much is on its way to another loop
 	holdOut                         // the client does not read what it caused
 	holdPending                     // too many publishes wait for the store
@@ -125,15 +126,24 @@ func (c *connection) stop(h hold) {
 	if c.hold == 0 {
 		c.sh.tally.add(ReadsPaused, 1)
 	}
+	if c.hold&h == 0 {
+		c.sh.tally.paused[bits.TrailingZeros16(uint16(h))].Add(1)
+	}
 	c.hold |= h
 }
 
-// resume takes a reason back.
+// release takes a reason back that is there, and does no more.
+func (c *connection) release(h hold) {
+	c.hold &^= h
+	c.sh.tally.paused[bits.TrailingZeros16(uint16(h))].Add(-1)
+}
+
+// resume takes a reason back, and reads on if it was the last.
 func (c *connection) resume(h hold) {
 	if c.hold&h == 0 {
 		return
 	}
-	c.hold &^= h
+	c.release(h)
 	if c.hold == 0 && c.state != gone {
 		if c.keepAlive != 0 && c.state == open {
 			c.timer.Extend(c.sh.loop.Now() + c.keepAlive)
@@ -233,6 +243,9 @@ func (c *connection) Closed(err error) {
 // depart forgets a connection that neither the store nor the transport has to do with any more.
 func (c *connection) depart() {
 	if c.unplugged && c.state == gone {
+		for h := hold(1); c.hold != 0; h <<= 1 {
+			c.resume(h)
+		}
 		c.sh.unlink(c)
 		c.sh.alive.Add(-1)
 	}

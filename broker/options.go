@@ -36,6 +36,9 @@ type Options struct {
 	Random func([]byte)
 	// Loops is the number of loops. 0 means GOMAXPROCS.
 	Loops int
+	// StallAlarm is how long a loop may be blocked before that is logged, with the stack of its goroutine, and told as the alarm loop_blocked.
+	// 0 means 1 s; negative: nobody looks.
+	StallAlarm time.Duration
 	// NewPoller makes what loop i waits in, as a transport may want it; nil where it does not. See loop.Options.
 	NewPoller func(i int) loop.Poller
 	// Limits bound what clients may do; see DefaultLimits. They may be changed later with SetLimits.

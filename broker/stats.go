@@ -56,6 +56,9 @@ func Counters() []Counter {
 	return all
 }
 
+// PauseReasons say why connections are not read, as in metrics; Stats.Paused counts them in this order. A connection may have several.
+var PauseReasons = [...]string{"decider", "handover", "out_queue", "receive_maximum", "subscribing", "retained", "store", "disk_full", "disk_full_next"}
+
 // tally is a shard's counts. Only its loop adds (but for what plug-ins count), so the adds are uncontended.
 type tally struct {
 	counts  [counters]atomic.Int64
@@ -63,6 +66,7 @@ type tally struct {
 	refused [64]atomic.Int64 // connections refused, by cause
 	dropped [64]atomic.Int64 // messages dropped, by cause
 	kept    [store.InMemory + 1]atomic.Int64
+	paused  [len(PauseReasons)]atomic.Int64 // connections, by reason; a connection that moves home may leave a negative one behind
 	connected, subscriptions, shared,
 	queued, queuedBytes atomic.Int64
 	_ [64]byte
@@ -114,6 +118,10 @@ type Stats struct {
 	// Notices of the store, by kind.
 	Notices             [store.SlowDiskEnd + 1]int64
 	Queued, QueuedBytes int64 // messages waiting in memory for online sessions
+	// Paused are the connections that are not read now, by reason; see PauseReasons.
+	Paused [len(PauseReasons)]int64
+	// HandedBytes are on their way to loops, those of the fullest loop apart; Limits.MaxHandover bounds them for each.
+	HandedBytes, HandedBytesMost int64
 }
 
 // Stats sums the counts of all loops. Any goroutine.
@@ -137,6 +145,12 @@ func (b *Broker) Stats() Stats {
 		for class := range s.Kept {
 			s.Kept[class] += t.kept[class].Load()
 		}
+		for reason := range s.Paused {
+			s.Paused[reason] += t.paused[reason].Load()
+		}
+		handed := sh.handed.Load()
+		s.HandedBytes += handed
+		s.HandedBytesMost = max(s.HandedBytesMost, handed)
 		s.Connected += t.connected.Load()
 		s.Subscriptions += t.subscriptions.Load()
 		s.SharedGroups += t.shared.Load()

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/store"
 )
@@ -59,7 +60,7 @@ func (w *StoreWatch) attach(b *Broker) {
 
 // An Alarm is something that an operator has to look at, while it lasts; damage lasts until the next start.
 type Alarm struct {
-	Name  string    `json:"name"` // disk_full, disk_failed, disk_slow, damaged
+	Name  string    `json:"name"` // disk_full, disk_failed, disk_slow, damaged, loop_blocked
 	Since time.Time `json:"since"`
 	Text  string    `json:"text"` // what and where
 	Do    string    `json:"do"`   // what to do
@@ -131,6 +132,25 @@ func (b *Broker) noticed(n store.Notice) {
 	if n.Kind == store.DiskFailed {
 		b.fail(n.Err)
 	}
+}
+
+// loopBlocked is the alarm of loops that do not turn.
+var loopBlocked = noticeKind{alarm: "loop_blocked", do: "look for what blocks in the logged stack, most likely a plug-in or a starved machine; report it if it is the broker's own"}
+
+// loopStalled is told of loops that do not turn. On the goroutine of their watchdog.
+func (b *Broker) loopStalled(s loop.Stall) {
+	k := loopBlocked
+	if s.Over {
+		b.blocked--
+		b.log.Warn("a loop turns again", "loop", s.Loop.Index(), "took", s.For)
+	} else {
+		b.blocked++
+		b.log.Error("a loop is blocked, and all connections that it serves", "loop", s.Loop.Index(), "took", s.For, "stack", s.Stack, "do", k.do)
+	}
+	if k.ends = s.Over; b.blocked > 0 && s.Over {
+		return
+	}
+	b.alarm(k, store.Notice{Text: fmt.Sprintf("loop %d does not turn: nothing of what it serves is read or written", s.Loop.Index())})
 }
 
 // alarm raises an alarm, or ends it, and tells observers if that is news.

@@ -64,6 +64,7 @@ func (l *Loop) Async(run func(ctx context.Context), done Task) bool {
 
 // work is the goroutine of a worker.
 func (a *async) work(j job) {
+	unlabel() // a loop has started us
 	for ok := true; ok; j, ok = a.next() {
 		a.run(j)
 	}

@@ -17,8 +17,8 @@ type Options struct {
 	// Now is the clock; time.Now if nil. Steps of the wall clock do not reach
 	// the loops as long as the values carry a monotonic reading.
 	Now func() time.Time
-	// Logger gets panics that no OnPanic takes, and lag that no OnLag takes.
-	// If nil, nothing is logged.
+	// Logger gets panics that no OnPanic takes, lag that no OnLag takes, and
+	// stalls that no OnStall takes. If nil, nothing is logged.
 	Logger *slog.Logger
 	// AsyncWorkers is how many jobs of Async run at once; 64 if 0.
 	AsyncWorkers int
@@ -32,6 +32,10 @@ type Options struct {
 	LagAlarm time.Duration
 	// OnLag is told on the loop's goroutine how long an iteration took.
 	OnLag func(l *Loop, took time.Duration)
+	// StallAlarm is how long a loop may go without ending its iteration before OnStall is told; 1 s if 0, and nobody looks if it is negative.
+	StallAlarm time.Duration
+	// OnStall is told, on a goroutine of the group that must not be blocked for long, of a loop that does not turn, and when it turns again.
+	OnStall func(Stall)
 	// NewPoller makes the poller of loop i. If nil, loops know only mailboxes
 	// and timers.
 	NewPoller func(i int) Poller
@@ -44,6 +48,7 @@ type Group struct {
 	base  int64     // epoch in unix nanoseconds
 	loops []*Loop
 	async async
+	dog   watchdog
 
 	mu      sync.Mutex // guards started, stopped
 	started bool
@@ -69,6 +74,9 @@ func NewGroup(n int, o Options) *Group {
 	if o.AsyncQueue <= 0 {
 		o.AsyncQueue = 4096
 	}
+	if o.StallAlarm == 0 {
+		o.StallAlarm = time.Second
+	}
 	if o.LagAlarm <= 0 {
 		o.LagAlarm = 50 * time.Millisecond
 	}
@@ -79,6 +87,7 @@ func NewGroup(n int, o Options) *Group {
 	for i := range g.loops {
 		g.loops[i] = newLoop(g, i)
 	}
+	g.dog.init(g)
 	return g
 }
 
@@ -103,6 +112,11 @@ func (g *Group) Start() {
 	g.running.Add(len(g.loops))
 	for _, l := range g.loops {
 		go l.run()
+	}
+	if g.opts.StallAlarm > 0 {
+		go g.dog.run()
+	} else {
+		close(g.dog.ended)
 	}
 }
 
@@ -179,6 +193,10 @@ func (g *Group) end() {
 	}
 	g.running.Wait()
 	<-g.async.close()
+	close(g.dog.quit)
+	if g.started {
+		<-g.dog.ended
+	}
 	for _, l := range g.loops {
 		l.close()
 	}

@@ -38,6 +38,7 @@ func (l *Loop) help() bool {
 	l.helping = true
 	l.iterate(false)
 	l.helping = false
+	l.stats.began.Store(0)
 	l.stats.helped.Add(1)
 	return !l.pending() && l.wheel.next >= l.alarm && l.mail.sleep()
 }

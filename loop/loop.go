@@ -111,6 +111,7 @@ func (l *Loop) Dirty(f Flusher) {
 func (l *Loop) run() {
 	defer l.group.running.Done()
 	l.awake.Lock() // for ever, but for the time in which it sleeps
+	l.label()
 	l.now = max(l.now, l.group.Now())
 	for !l.group.quit.Load() {
 		l.wait()
@@ -122,6 +123,10 @@ func (l *Loop) run() {
 func (l *Loop) iterate(polled bool) {
 	began := max(l.now, l.group.Now())
 	l.now = began
+	l.stats.began.Store(began)
+	if l.group.dog.asleep.Load() {
+		l.group.dog.wake()
+	}
 	l.deferred, l.later.items = l.later.reuse(), l.deferred
 	l.later.end = len(l.later.items)
 	if polled {
@@ -260,7 +265,8 @@ func (l *Loop) reportLag(took time.Duration) {
 type mailbox struct {
 	mu     sync.Mutex
 	tasks  []Task
-	high   int  // most tasks that ever waited
-	asleep bool // the loop wants to be woken
-	closed bool // the loop has ended
+	high   int   // most tasks that ever waited
+	posted int64 // tasks that came
+	asleep bool  // the loop wants to be woken
+	closed bool  // the loop has ended
 }

@@ -142,7 +142,7 @@ func TestDeferKeepsTheLoopAwake(t *testing.T) {
 	slices = func(n int) Task {
 		return Func(func(l *Loop) {
 			if n == 0 {
-				done <- l.stats.iterations.Load()
+				done <- l.Stats().Iterations
 				return
 			}
 			l.Defer(slices(n - 1))

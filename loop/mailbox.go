@@ -15,18 +15,24 @@ func (l *Loop) Post(t Task) {
 		return
 	}
 	m.tasks = append(m.tasks, t)
-	wake := m.posted()
+	wake := m.arrived(1)
 	m.mu.Unlock()
 	if wake {
-		l.poll.Wake()
+		l.wake()
 	}
 }
 
 // PostBatch has all of ts run on l, in order. From any goroutine. ts is copied.
 func (l *Loop) PostBatch(ts []Task) {
 	if l.put(ts) {
-		l.poll.Wake()
+		l.wake()
 	}
+}
+
+// wake wakes the loop for a task.
+func (l *Loop) wake() {
+	l.stats.wakes.Add(1)
+	l.poll.Wake()
 }
 
 // put puts ts into the mailbox and reports whether the loop is to be woken.
@@ -42,12 +48,13 @@ func (l *Loop) put(ts []Task) (wake bool) {
 		return false
 	}
 	m.tasks = append(m.tasks, ts...)
-	return m.posted()
+	return m.arrived(len(ts))
 }
 
-// posted notes that tasks were added and reports whether the loop is to be
+// arrived notes that tasks were added and reports whether the loop is to be
 // woken. The caller holds the lock and wakes after it has let go of it.
-func (m *mailbox) posted() (wake bool) {
+func (m *mailbox) arrived(n int) (wake bool) {
+	m.posted += int64(n)
 	m.high = max(m.high, len(m.tasks))
 	wake, m.asleep = m.asleep, false
 	return wake
@@ -101,7 +108,7 @@ func (l *Loop) handOver() {
 		}
 		to := l.group.loops[i]
 		if to.put(ts) && (l.helping || !allLight(ts) || !to.help()) {
-			to.poll.Wake()
+			to.wake()
 		}
 		clear(ts)
 		l.out[i] = room(ts)

@@ -158,7 +158,7 @@ func TestTimersAtOnce(t *testing.T) {
 		task := Func(func(*Loop) { fired++ })
 		var begin int64
 		on(g.Loop(0), func(l *Loop) {
-			begin = l.stats.iterations.Load()
+			begin = l.Stats().Iterations
 			for i := range timers {
 				l.At(&timers[i], l.Now()+int64(time.Minute), task)
 			}

@@ -44,6 +44,7 @@ func (l *Loop) wait() {
 	}
 	d := l.untilTimer()
 	l.alarm = l.wheel.next
+	l.stats.began.Store(0)
 	l.awake.Unlock() // others may help from here on
 	l.poll.Wait(d)
 	l.awake.Lock()

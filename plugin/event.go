@@ -20,7 +20,8 @@ type Observer interface {
 // size they are dropped and counted (Options.ObserverQueue). Everything handed in is shared and must not be changed.
 type Events struct {
 	Broker func(BrokerEvent)
-	// Alarm tells of what an operator has to look at, when it begins and when it ends: the disk is full, slow, failed or damaged.
+	// Alarm tells of what an operator has to look at, when it begins and when it ends: the disk is full, slow, failed or damaged, or a
+	// loop is blocked.
 	Alarm func(AlarmEvent)
 
 	Opened func(ConnectionEvent) // CONNECT was accepted
@@ -70,7 +71,7 @@ type BrokerEvent struct {
 // AlarmEvent is the beginning or the end of something that an operator has to look at.
 type AlarmEvent struct {
 	At     time.Time
-	Name   string // disk_full, disk_slow, disk_failed, damaged
+	Name   string // disk_full, disk_slow, disk_failed, damaged, loop_blocked
 	Text   string // what and where
 	Raised bool   // false: it is over
 }

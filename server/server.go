@@ -125,6 +125,7 @@ func (s *Server) build() error {
 		s.broker, err = broker.New(broker.Options{
 			Store: s.store, Durability: c.Store.Durability, Watch: &s.watch, Drops: s.drops, Plugins: plugins, Logger: s.log,
 			Limits: &limits, Policy: c.Policy, HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version, NewPoller: wires.newPoller,
+			StallAlarm: stallAlarm(c.Alarms.LoopBlocked),
 		})
 	}
 	if err != nil {
@@ -144,6 +145,14 @@ func (s *Server) build() error {
 		s.openAdmin(adminSocket)
 	}
 	return nil
+}
+
+// stallAlarm says to the broker when a loop is blocked; 0 in the configuration means never.
+func stallAlarm(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // socketLimit bounds sockets by the clients that are wanted: as many again may be on their way to CONNECT.

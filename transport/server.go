@@ -147,5 +147,7 @@ type Counts struct {
 	Open         int64            // connections there are, handshakes included
 	BytesRead    int64            // as the socket counts, after TLS, WebSocket frames included
 	BytesWritten int64            // likewise
+	Unsent       int64            // bytes that wait in the out-queues of the Blocked
+	Blocked      int64            // connections whose socket does not take what is to be written
 	Refused      map[string]int64 // by cause
 }

@@ -33,6 +33,7 @@ type Config struct {
 	Limits    Limits
 	Policy    broker.Policy // AllowAnonymous is auth.anonymous; DurabilityByTopic and WhenFull are store's
 	Store     Store
+	Alarms    Alarms
 	Shutdown  Shutdown
 
 	places map[string]place // where each given option was written, by path
@@ -144,6 +145,11 @@ type Store struct {
 	WriteBuffer int64
 }
 
+// Alarms are when alarms are raised.
+type Alarms struct {
+	LoopBlocked time.Duration // 0: never
+}
+
 // Shutdown is how the server ends.
 type Shutdown struct {
 	Timeout time.Duration
@@ -160,6 +166,7 @@ func Default() *Config {
 		Limits:    Limits{Limits: broker.DefaultLimits()},
 		Policy:    broker.Policy{SysInterval: 10 * time.Second},
 		Store:     Store{Limits: broker.DefaultStoreLimits(), WriteBuffer: 32 << 20},
+		Alarms:    Alarms{LoopBlocked: time.Second},
 		Shutdown:  Shutdown{Timeout: 10 * time.Second},
 		places:    map[string]place{},
 	}

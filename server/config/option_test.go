@@ -21,7 +21,7 @@ func TestEveryFieldHasAnOption(t *testing.T) {
 		}
 		reachable[p] = o.name
 	}
-	for _, holder := range []any{&c.Limits.Limits, &c.Policy, &c.Store, &c.Store.Limits, &c.Admin, &c.Log, &c.Auth, &c.Shutdown} {
+	for _, holder := range []any{&c.Limits.Limits, &c.Policy, &c.Store, &c.Store.Limits, &c.Admin, &c.Log, &c.Auth, &c.Alarms, &c.Shutdown} {
 		v := reflect.ValueOf(holder).Elem()
 		for i := range v.NumField() {
 			name := v.Type().Field(i).Name

@@ -27,6 +27,7 @@ var tree = &table{
 		"limits":   "What one client, or all together, may use.",
 		"policy":   "What the broker does where the MQTT standard leaves a choice.",
 		"store":    "What sessions and retained messages may keep.",
+		"alarms":   "When alarms are raised.",
 		"shutdown": "How the server ends.",
 	},
 }
@@ -356,6 +357,11 @@ var durabilityTable = &table{
 }
 
 var endOptions = []option{
+	{
+		name: "alarms.loop_blocked", kind: span, reload: AtRestart, max: 3600 * second,
+		doc:   "How long one of the broker's threads may be blocked before it is logged, with where it is blocked, and the alarm loop_blocked is raised. 0 means never.",
+		field: in(func(c *Config) any { return &c.Alarms.LoopBlocked }),
+	},
 	{
 		name: "shutdown.timeout", kind: span, reload: Live, max: 3600 * second,
 		doc:   "How long clients may take to leave when the server ends. Then they are cut off.",

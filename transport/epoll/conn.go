@@ -58,6 +58,7 @@ type conn struct {
 	slot       int32 // in the poller; -1 if there is none
 	generation uint32
 	armed      uint32 // what the kernel was told to tell; 0 if it does not know us
+	unsent     int32  // bytes that the tally counts as waiting; those of a blocked connection
 
 	home atomic.Pointer[Poller] // its loop's; Move changes it there
 	li   *listener
@@ -387,6 +388,7 @@ func (c *conn) linger(most time.Duration) {
 	l := c.Loop()
 	l.At(&c.end.timer, l.Now()+int64(most), (*expiry)(c))
 	c.blocked, c.deaf = false, false
+	c.count()
 	c.arm()
 }
 
@@ -422,6 +424,8 @@ func (c *conn) dispose() {
 	unix.Close(int(c.fd)) // the kernel forgets it by itself
 	c.fd, c.armed = -1, 0
 	c.out.Reset()
+	c.blocked = false
+	c.count()
 	var counted netip.Addr
 	if m := c.more; m != nil {
 		counted = m.counted

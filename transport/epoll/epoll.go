@@ -32,8 +32,9 @@ type Server struct {
 
 // tally are the bytes that a loop moved. Each has a cache line of its own.
 type tally struct {
-	read, written atomic.Int64
-	_             [48]byte
+	read, written   atomic.Int64
+	unsent, blocked atomic.Int64 // a connection that moves may leave negative ones behind
+	_               [32]byte
 }
 
 var _ transport.Server = (*Server)(nil)
@@ -63,6 +64,8 @@ func (s *Server) Counts() transport.Counts {
 	for i := range s.tallies {
 		c.BytesRead += s.tallies[i].read.Load()
 		c.BytesWritten += s.tallies[i].written.Load()
+		c.Unsent += s.tallies[i].unsent.Load()
+		c.Blocked += s.tallies[i].blocked.Load()
 	}
 	return c
 }

@@ -6,6 +6,8 @@
 package epoll
 
 import (
+	"math"
+
 	"github.com/noctule/noctule/loop"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,10 @@ const (
 
 // Flush implements loop.Flusher: it writes what can be written without blocking.
 func (c *conn) Flush(*loop.Loop) {
-	if !c.blocked && (c.state == open || c.state == flushing) {
+	switch {
+	case c.blocked:
+		c.count()
+	case c.state == open || c.state == flushing:
 		c.flush()
 	}
 	if c.moving != nil {
@@ -43,10 +48,43 @@ func (c *conn) flush() {
 		c.closeNow(err)
 	case !all:
 		c.blocked = true
+		c.count()
 		c.arm()
 	case c.state == flushing:
 		c.flushed()
 	}
+}
+
+// count tells the tally what waits for the socket. A connection that is not blocked counts with nothing: what is in its queue goes out
+// at the end of the iteration.
+func (c *conn) count() {
+	now := 0
+	if c.blocked {
+		now = max(1, min(c.out.Len()+c.ahead(), math.MaxInt32)) // never 0 while it is blocked: so it is known to be counted
+	}
+	if now == int(c.unsent) {
+		return
+	}
+	t := &c.li.srv.tallies[c.home.Load().loop.Index()]
+	t.unsent.Add(int64(now) - int64(c.unsent))
+	switch {
+	case c.unsent == 0:
+		t.blocked.Add(1)
+	case now == 0:
+		t.blocked.Add(-1)
+	}
+	c.unsent = int32(now)
+}
+
+// ahead are the bytes that have left the out-queue and not been written: frames, and what TLS has encrypted.
+func (c *conn) ahead() (n int) {
+	if w := c.frames(); w != nil {
+		n = w.Ahead()
+	}
+	if t := c.secure(); t != nil {
+		n += t.gate.out.Len()
+	}
+	return n
 }
 
 // flushPlain writes without TLS and reports whether all is written.
@@ -124,6 +162,7 @@ func (c *conn) writable() {
 	if c.blocked || c.state == closed {
 		return
 	}
+	c.count()
 	c.arm()
 	if c.state == open {
 		c.feeding = true

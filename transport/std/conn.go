@@ -61,6 +61,8 @@ type conn struct {
 	moving *move
 	end    *ending // from flushing on
 
+	unsent int // bytes that the counters have as waiting; those of a connection with a writer
+
 	state    state
 	onLoop   bool // handed to the loop; guarded by Server.mu
 	reading  bool // a reader is under way, or its arrival is
@@ -279,6 +281,7 @@ func (c *conn) dispose() {
 		return
 	}
 	c.out.Reset()
+	c.count()
 	c.freeGot()
 	c.srv.forget(c)
 }

@@ -37,6 +37,7 @@ type Server struct {
 	opts  *transport.Options // of books
 
 	bytesRead, bytesWritten atomic.Int64
+	unsent, blocked         atomic.Int64
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -60,6 +61,7 @@ func New(o Options) *Server {
 func (s *Server) Counts() Counts {
 	c := s.books.Counts()
 	c.BytesRead, c.BytesWritten = s.bytesRead.Load(), s.bytesWritten.Load()
+	c.Unsent, c.Blocked = s.unsent.Load(), s.blocked.Load()
 	return c
 }
 

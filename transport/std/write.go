@@ -19,7 +19,10 @@ const (
 
 // Flush implements loop.Flusher: it writes what can be written without blocking and leaves the rest to a writer.
 func (c *conn) Flush(*loop.Loop) {
-	if !c.writing && c.state <= flushing {
+	switch {
+	case c.writing:
+		c.count()
+	case c.state <= flushing:
 		c.flush()
 	}
 	if c.moving != nil {
@@ -80,7 +83,24 @@ func (c *conn) startWriter(bufs [][]byte) {
 		c.underway += len(b)
 	}
 	c.writing, c.blocked = true, true
+	c.count()
 	go c.write(own)
+}
+
+// count tells the counters what waits for a writer.
+func (c *conn) count() {
+	now := 0
+	if c.writing && c.state != closed {
+		now = max(1, c.out.Len()) // never 0 while there is a writer: so it is known to be counted
+	}
+	c.srv.unsent.Add(int64(now - c.unsent))
+	switch {
+	case c.unsent == 0 && now > 0:
+		c.srv.blocked.Add(1)
+	case c.unsent > 0 && now == 0:
+		c.srv.blocked.Add(-1)
+	}
+	c.unsent = now
 }
 
 // write is the writer.
@@ -117,6 +137,7 @@ func (t *written) Run(l *loop.Loop) {
 	if c.state <= flushing {
 		c.flush()
 	}
+	c.count()
 	if c.blocked && !c.writing && c.state == open {
 		c.blocked = false
 		c.feeding = true

@@ -138,3 +138,35 @@ func (k Kind) testCountsOfBytes(t *testing.T) {
 	}
 	io.Copy(io.Discard, c) // closed: nothing
 }
+
+// testCountsOfWhatWaits: bytes for clients that do not read are counted while they wait, and no longer, however that ends.
+func (k Kind) testCountsOfWhatWaits(t *testing.T) {
+	k.each(t, transport.Options{FlushTimeout: testTimeout}, func(t *testing.T, f *fixture, v variant) {
+		const size = 15 << 20 // more than sockets take
+		f.use(func(c *testCore, p []byte) transport.Verdict {
+			echo(c, make([]byte, size))
+			return transport.GoOn
+		})
+		until := func(what string, ok func(n transport.Counts) bool) {
+			t.Helper()
+			for deadline := time.Now().Add(testTimeout); ; time.Sleep(time.Millisecond) {
+				n := f.srv.Counts()
+				if ok(n) {
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: %d connections are blocked with %d bytes", what, n.Blocked, n.Unsent)
+				}
+			}
+		}
+		reads, leaves := f.dial(), f.dial()
+		send(t, reads, packet(1, 0))
+		until("one does not read", func(n transport.Counts) bool { return n.Blocked == 1 && n.Unsent > 0 && n.Unsent <= size+100 })
+		send(t, leaves, packet(1, 0))
+		until("two do not read", func(n transport.Counts) bool { return n.Blocked == 2 && n.Unsent <= 2*(size+100) })
+		leaves.Close()
+		until("one has left", func(n transport.Counts) bool { return n.Blocked == 1 })
+		want(t, reads, append(head(size), make([]byte, size)...))
+		until("all is read", func(n transport.Counts) bool { return n.Blocked == 0 && n.Unsent == 0 })
+	})
+}

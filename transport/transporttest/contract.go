@@ -189,7 +189,7 @@ func (k Kind) testMove(t *testing.T) {
 }
 
 func (k Kind) testCloseAfterFlushDeliversEverything(t *testing.T) {
-	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
+	k.each(t, transport.Options{FlushTimeout: testTimeout}, func(t *testing.T, f *fixture, v variant) {
 		const count, size = 8, 1 << 20
 		f.use(func(c *testCore, p []byte) transport.Verdict {
 			for i := range count {
@@ -272,7 +272,7 @@ func (k Kind) testEndOfStream(t *testing.T) {
 
 // testHalfClose: what came before the end of stream is fed, and answered.
 func (k Kind) testHalfClose(t *testing.T) {
-	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
+	k.each(t, transport.Options{FlushTimeout: testTimeout}, func(t *testing.T, f *fixture, v variant) {
 		if v.ws { // a WebSocket has no such thing
 			return
 		}

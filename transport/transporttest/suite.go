@@ -72,6 +72,7 @@ func Run(t *testing.T, k Kind) {
 		{"ProxyOnAUnixSocket", k.testProxyOnAUnixSocket},
 		{"LocalHeaderIsNoLocalPeer", k.testLocalHeaderIsNoLocalPeer},
 		{"CountsOfBytes", k.testCountsOfBytes},
+		{"CountsOfWhatWaits", k.testCountsOfWhatWaits},
 		{"Chaos", k.testChaos},
 		{"Refusals", k.testRefusals},
 		{"ARefusedPageIsToldSo", k.testARefusedPageIsToldSo},

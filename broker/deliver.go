@@ -60,9 +60,13 @@ func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 	}
 	l := c.sess.Limits()
 	own := c.version == mqtt.V5 && (len(ids) > 0 || l.AliasesOut > 0 || f.m != nil && f.m.Expiry != 0)
-	if own || b.deliverHooks || len(f.payload) >= session.RefSize {
+	if own || b.deliverHooks {
 		d := session.Delivery[tag]{Message: f.message(), Retain: retain, Identifiers: ids}
 		c.sendQoS0(&d)
+		return
+	}
+	if len(f.payload) >= blockSize {
+		c.deliverLarge(f, retain)
 		return
 	}
 	e := f.packet(c.version == mqtt.V5, 0)
@@ -78,6 +82,32 @@ func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 	}
 	out.Set(buf)
 	sh.sent(c, f.m, len(e.b), len(f.payload))
+}
+
+// deliverLarge writes a large message of QoS 0: a header of this client's own, and the payload by reference where more than one has it.
+func (c *connection) deliverLarge(f *fanout, retain bool) {
+	props := mqtt.Properties(nil)
+	if c.version == mqtt.V5 {
+		props = f.props
+	}
+	size := mqtt.PublishSize(len(f.topic), 0, c.version, len(props), len(f.payload))
+	if l := c.sess.Limits(); l.MaxPacket != 0 && size > int(l.MaxPacket) {
+		c.sh.drop(c.client.ID, f.m, plugin.ReceiverTooSmall)
+		return
+	}
+	out := c.tc.Out()
+	b := mqtt.AppendPublishHeader(out.Buf(), mqtt.PublishFlags(false, 0, retain), view(f.topic), 0, c.version, props, len(f.payload))
+	switch {
+	case f.block != nil:
+		out.Set(b)
+		out.RefBlock(f.takeRef())
+	case f.m != nil:
+		out.Set(b)
+		out.Ref(f.m.Payload)
+	default:
+		out.Set(append(b, f.payload...))
+	}
+	c.sh.sent(c, f.m, size, len(f.payload))
 }
 
 // sent counts a PUBLISH that was written.

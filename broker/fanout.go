@@ -9,8 +9,10 @@ import (
 	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
+	"github.com/noctule/noctule/session"
 	"github.com/noctule/noctule/store"
 	"github.com/noctule/noctule/topic"
+	"github.com/noctule/noctule/transport"
 )
 
 // subscriber is what the topic index holds: one subscription of an online session, a shared subscription with
@@ -62,6 +64,9 @@ type fanout struct {
 	touched  []*connection // where filters overlap: the receivers, merged
 	gathered bool
 
+	block *transport.Block // holds the payload where it is large and goes to many; nil otherwise
+	refs  int              // to block that are ours
+
 	enc     [6]encoding // by version (5.0 or not) and QoS
 	encoded byte        // which of them are made, a bit each
 	buf     []byte      // owns topic, payload and props of a handed-over QoS 0 message
@@ -81,9 +86,53 @@ func (sh *shard) fan() *fanout {
 	return &sh.fans.now
 }
 
+// blockSize is the payload size, in bytes, from which receivers refer to one block instead of each having a copy in its out-queue.
+const blockSize = session.RefSize
+
+// shareLarge puts a large payload that is still lent into a block, unless it has but one receiver, on this loop: that gets the only copy there is.
+func (sh *shard) shareLarge(f *fanout) {
+	total := 0
+	for i := range sh.b.shards {
+		total += sh.matches.Count(i)
+	}
+	if total > 1 || sh.matches.Count(sh.n) == 0 {
+		f.block, f.refs = transport.NewBlock(f.payload), 1
+		f.payload = f.block.Bytes()
+	}
+}
+
+// unshare gives the references back that nobody took.
+func (f *fanout) unshare() {
+	if f.block != nil {
+		f.block.Release(f.refs)
+		f.block, f.refs = nil, 0
+	}
+}
+
+// takeRef gives one reference to the block away. They are counted by the dozen: the count may be contended by several loops.
+func (f *fanout) takeRef() *transport.Block {
+	if f.refs == 1 {
+		const dozen = 64
+		f.block.Hold(dozen)
+		f.refs += dozen
+	}
+	f.refs--
+	return f.block
+}
+
 // spread hands a message to the loops of its receivers. f is the shard's scratch; c is the publisher's connection, nil
 // if there is none.
 func (sh *shard) spread(f *fanout, c *connection) {
+	if f.m == nil && len(f.payload) >= blockSize {
+		sh.shareLarge(f)
+		sh.send(f, c)
+		f.unshare()
+		return
+	}
+	sh.send(f, c)
+}
+
+func (sh *shard) send(f *fanout, c *connection) {
 	ms := sh.matches
 	for i, to := range sh.b.shards {
 		if i == sh.n || ms.Count(i) == 0 {
@@ -132,13 +181,22 @@ func (f *fanout) copyFor(to *shard) *fanout {
 	g.m, g.qos, g.retain, g.from, g.now = f.m, f.qos, f.retain, f.from, f.now
 	g.ref, g.committed, g.stored, g.failed = f.ref, f.committed, f.stored, f.failed
 	g.sh = to
-	if f.m != nil {
+	switch {
+	case f.m != nil:
 		g.topic, g.payload, g.props = f.topic, f.payload, f.props
-	} else {
+	default:
+		payload := f.payload
+		if f.block != nil {
+			g.block, g.refs = f.takeRef(), 1
+			payload = nil
+		}
 		invariants.CheckPoison(g.buf[:cap(g.buf)], "the copy of a message for another loop")
-		b := append(append(append(g.buf[:0], f.topic...), f.props...), f.payload...)
+		b := append(append(append(g.buf[:0], f.topic...), f.props...), payload...)
 		t, p := len(f.topic), len(f.topic)+len(f.props)
 		g.buf, g.topic, g.props, g.payload = b, b[:t:t], mqtt.Properties(b[t:p:p]), b[p:]
+		if f.block != nil {
+			g.payload = g.block.Bytes()
+		}
 	}
 	g.size = f.weight()
 	to.handed.Add(int64(g.size))
@@ -154,6 +212,7 @@ func (f *fanout) Run(*loop.Loop) { f.sh.fans.add(f) }
 // free gives a fanout of forOwner back.
 func (f *fanout) free() {
 	f.sh.handed.Add(-int64(f.size))
+	f.unshare()
 	f.reset()
 	fanouts.Put(f)
 }

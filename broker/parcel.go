@@ -6,9 +6,11 @@ package broker
 import (
 	"sync"
 
+	"github.com/noctule/noctule/internal/invariants"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/topic"
+	"github.com/noctule/noctule/transport"
 )
 
 // parcelFull is how many bytes a parcel takes, about; then another one follows.
@@ -26,8 +28,9 @@ type parcel struct {
 
 // parcelled is one message of a parcel.
 type parcelled struct {
-	m                     *mqtt.Message // nil for one of QoS 0 that nobody has cloned yet
-	from                  string        // client identifier of the publisher
+	m                     *mqtt.Message    // nil for one of QoS 0 that nobody has cloned yet
+	block                 *transport.Block // a reference; has the payload instead of buf where it is not nil
+	from                  string           // client identifier of the publisher
 	now                   int64
 	lists, filters        int // how many of the parcel's lists, of how many filters
 	topic, props, payload int // bytes in the parcel's buf
@@ -48,6 +51,7 @@ type packer struct {
 func (k *packer) add(f *fanout, ms *topic.Matches[*subscriber]) {
 	if k.parcel == nil {
 		k.parcel = parcels.Get().(*parcel)
+		invariants.CheckPoison(k.parcel.buf[:cap(k.parcel.buf)], "a parcel")
 		k.parcel.to = k.to
 		k.from.loop.Dirty(k)
 	}
@@ -81,11 +85,17 @@ func (p *parcel) add(f *fanout, ms *topic.Matches[*subscriber]) {
 	if len(p.lists) == before {
 		return // they have just gone
 	}
-	p.items = append(p.items, parcelled{m: f.m, from: f.from, now: f.now, qos: f.qos, retain: f.retain, stored: f.stored,
-		lists: len(p.lists) - before, filters: ms.OwnerFilters(p.to.n), topic: len(f.topic), props: len(f.props), payload: len(f.payload)})
+	it := parcelled{m: f.m, from: f.from, now: f.now, qos: f.qos, retain: f.retain, stored: f.stored,
+		lists: len(p.lists) - before, filters: ms.OwnerFilters(p.to.n), topic: len(f.topic), props: len(f.props), payload: len(f.payload)}
 	if f.m == nil {
-		p.buf = append(append(append(p.buf, f.topic...), f.props...), f.payload...)
+		p.buf = append(append(p.buf, f.topic...), f.props...)
+		if f.block != nil {
+			it.block, it.payload = f.takeRef(), 0
+		} else {
+			p.buf = append(p.buf, f.payload...)
+		}
 	}
+	p.items = append(p.items, it)
 	p.size += f.weight()
 }
 
@@ -122,7 +132,11 @@ func (d *delivery) Run(*loop.Loop) {
 			t, s, e := it.topic, it.topic+it.props, it.topic+it.props+it.payload
 			f.topic, f.props, f.payload, buf = buf[:t:t], mqtt.Properties(buf[t:s:s]), buf[s:e:e], buf[e:]
 		}
+		if it.block != nil {
+			f.block, f.refs, f.payload = it.block, 1, it.block.Bytes()
+		}
 		budget -= q.accept(f, budget)
+		f.unshare()
 	}
 	q.mail.reset()
 	p.free()
@@ -134,6 +148,7 @@ func (p *parcel) free() {
 	to.handed.Add(-int64(p.size))
 	clear(p.items)
 	clear(p.lists)
+	invariants.Poison(p.buf[:cap(p.buf)])
 	p.items, p.lists, p.buf, p.size, p.to = p.items[:0], p.lists[:0], p.buf[:0], 0, nil
 	if cap(p.buf) <= 2*parcelFull && cap(p.items) <= parcelFull/64 {
 		parcels.Put(p)

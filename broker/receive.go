@@ -227,7 +227,7 @@ func (c *connection) message(p *mqtt.Publish) *mqtt.Message {
 
 // takePublish routes an allowed PUBLISH. QoS 0 goes without a clone where nobody needs one.
 func (c *connection) takePublish(p *mqtt.Publish) {
-	if p.QoS == 0 && !p.Retain && c.sh.b.viewSuffices && len(p.Payload) < session.RefSize {
+	if p.QoS == 0 && !p.Retain && c.sh.b.viewSuffices {
 		c.sh.routeView(c, p)
 		return
 	}

@@ -89,7 +89,7 @@ func TestOutDoesNotGrowWhileItIsNeverEmpty(t *testing.T) {
 		o.Append(make([]byte, 1000))
 		o.Advance(1000)
 	}
-	if cap(*o.buf) > 16<<10 {
-		t.Fatalf("the buffer has grown to %d bytes for 1000 that wait", cap(*o.buf))
+	if cap(o.buf.b) > 16<<10 {
+		t.Fatalf("the buffer has grown to %d bytes for 1000 that wait", cap(o.buf.b))
 	}
 }

@@ -51,6 +51,9 @@ type Poller struct {
 	in     []byte // what is read
 	plain  []byte // what TLS makes of it; nil before it is needed
 	intake front.Intake
+
+	slices [writeSlices + 2][]byte // what one write takes
+	iovecs [writeSlices]unix.Iovec
 }
 
 var _ loop.Poller = (*Poller)(nil)

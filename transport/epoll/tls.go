@@ -296,19 +296,21 @@ func (c *conn) decrypt(t *secure) error {
 
 // flushTLS encrypts and writes, and reports whether all is written.
 func (c *conn) flushTLS(t *secure) (all bool, err error) {
-	var room [8][]byte
+	p := c.home.Load()
 	out := &t.gate.out
 	for written := 0; written < writeMost; {
 		if out.Len() == 0 {
-			bufs := c.gather(room[:0])
+			bufs := c.gather(p.slices[:0])
 			if len(bufs) == 0 {
 				return true, nil
 			}
-			if err := c.encrypt(t, bufs); err != nil {
+			err := c.encrypt(t, bufs)
+			clear(bufs)
+			if err != nil {
 				return false, err
 			}
 		}
-		n, short, err := write(int(c.fd), out.Slices(room[:0]))
+		n, short, err := p.write(int(c.fd), out.First(p.slices[:0], writeSlices))
 		if err != nil {
 			return false, err
 		}

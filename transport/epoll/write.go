@@ -7,6 +7,7 @@ package epoll
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/noctule/noctule/loop"
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 
 const (
 	// writeSlices is how many slices one call takes; the kernel allows 1024.
-	writeSlices = 64
+	writeSlices = 256
 	// writeMost is what one connection writes at once; then others have their turn.
 	writeMost = 1 << 20
 	// recordsMost is what TLS encrypts before it is written.
@@ -89,13 +90,13 @@ func (c *conn) ahead() (n int) {
 
 // flushPlain writes without TLS and reports whether all is written.
 func (c *conn) flushPlain() (all bool, err error) {
-	var room [8][]byte
+	p := c.home.Load()
 	for written := 0; written < writeMost; {
-		bufs := c.gather(room[:0])
+		bufs := c.gather(p.slices[:0])
 		if len(bufs) == 0 {
 			return true, nil
 		}
-		n, short, err := write(int(c.fd), bufs)
+		n, short, err := p.write(int(c.fd), bufs)
 		if err != nil {
 			return false, err
 		}
@@ -116,7 +117,7 @@ func (c *conn) gather(dst [][]byte) [][]byte {
 	if w := c.frames(); w != nil {
 		return w.Gather(dst, &c.out)
 	}
-	return c.out.Slices(dst)
+	return c.out.First(dst, writeSlices)
 }
 
 // advance takes n written bytes from what gather gave.
@@ -130,14 +131,15 @@ func (c *conn) advance(n int) {
 	}
 }
 
-// write writes once, without blocking. short says that the socket is full.
-func write(fd int, bufs [][]byte) (n int, short bool, err error) {
+// write writes once, without blocking, and forgets bufs. short says that the socket is full.
+func (p *Poller) write(fd int, bufs [][]byte) (n int, short bool, err error) {
+	defer clear(bufs)
 	bufs = bufs[:min(len(bufs), writeSlices)]
 	for {
 		if len(bufs) == 1 {
 			n, err = unix.Write(fd, bufs[0])
 		} else {
-			n, err = unix.Writev(fd, bufs)
+			n, err = p.writev(fd, bufs)
 		}
 		switch err {
 		case nil:
@@ -153,6 +155,21 @@ func write(fd int, bufs [][]byte) (n int, short bool, err error) {
 			return 0, false, err
 		}
 	}
+}
+
+// writev is that of the system, without the allocation that package unix makes for more than a few slices. None of them is empty.
+func (p *Poller) writev(fd int, bufs [][]byte) (int, error) {
+	iov := p.iovecs[:len(bufs)]
+	for i, b := range bufs {
+		iov[i].Base = &b[0]
+		iov[i].SetLen(len(b))
+	}
+	n, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+	clear(iov)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
 }
 
 // writable goes on writing, and tells the core when all is written.

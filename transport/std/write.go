@@ -15,6 +15,8 @@ const (
 	flightMax = 256 << 10
 	// chunkSize is the buffer in which a stream's small slices are joined, and what TLS puts into one record.
 	chunkSize = 16 << 10
+	// writevMax is how many slices one call takes; the systems allow 1024.
+	writevMax = 64
 )
 
 // Flush implements loop.Flusher: it writes what can be written without blocking and leaves the rest to a writer.
@@ -53,7 +55,7 @@ func (c *conn) flush() {
 // gather appends to dst what is to be written next, in order.
 func (c *conn) gather(dst [][]byte) [][]byte {
 	if c.ws == nil {
-		return c.out.Slices(dst)
+		return c.out.First(dst, writevMax)
 	}
 	return c.ws.Gather(dst, &c.out)
 }

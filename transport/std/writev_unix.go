@@ -7,9 +7,6 @@ package std
 
 import "golang.org/x/sys/unix"
 
-// writevMax is how many slices one call takes; the systems allow 1024.
-const writevMax = 64
-
 func writev(fd int, bufs [][]byte) (int, error) {
 	if len(bufs) == 1 {
 		return unix.Write(fd, bufs[0])

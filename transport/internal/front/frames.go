@@ -49,6 +49,8 @@ func (w *Frames) Ahead() int { return len(w.ahead) }
 const (
 	frameCopy   = 16 << 10
 	frameCopies = 64 << 10
+	// gatherMost slices of the queue are looked at in one go: a queue of a slow reader has thousands.
+	gatherMost = 128
 )
 
 var frameRooms = sync.Pool{New: func() any { return new([]byte) }}
@@ -73,7 +75,7 @@ func (w *Frames) Gather(dst [][]byte, out *transport.Out) [][]byte {
 		return dst
 	}
 	first := len(dst)
-	dst = out.Slices(dst)
+	dst = out.First(dst, gatherMost)
 	left := w.framed
 	for i := first; i < len(dst); i++ {
 		dst[i] = dst[i][:min(len(dst[i]), left)]
@@ -87,11 +89,21 @@ func (w *Frames) Gather(dst [][]byte, out *transport.Out) [][]byte {
 // frame puts whole packets of the queue ahead, each behind its frame header, or the header of one that is too large to be copied.
 func (w *Frames) frame(out *transport.Out) {
 	var list [8][]byte
-	rest, moved, left := out.Slices(list[:0]), 0, out.Len()
+	rest, moved, left, all := out.First(list[:0], gatherMost), 0, 0, out.Len()
+	for _, b := range rest {
+		left += len(b)
+	}
 	for left > 0 && len(w.ahead) < frameCopies {
 		n := packetSize(rest[0])
-		if n == 0 || n > left {
-			n = left // no packets: then it is one frame
+		if n == 0 || n > all-moved {
+			n = all - moved // no packets: then it is one frame
+		}
+		if n > left && n <= frameCopy && moved > 0 {
+			break // the next slices have the rest of it
+		}
+		if n > left && n <= frameCopy { // a small packet in very many slices
+			rest = out.Slices(nil)
+			left = all
 		}
 		if n > frameCopy {
 			if moved == 0 {

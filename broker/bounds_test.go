@@ -16,7 +16,7 @@ import (
 
 // A publisher whose many receivers are on its own loop is paused too.
 func TestHandoverOfTheOwnLoopIsBounded(t *testing.T) {
-	routed(t, mqtt.V5, 2000, func(p *connection) {
+	routed(t, mqtt.V5, sliceSize+1, func(p *connection) { // more than are served at once
 		one := mqtt.Publish{Topic: []byte("plant/1/state"), Payload: make([]byte, 4000)}
 		b := one.Append(nil, mqtt.V5)
 		for i := 0; i < 20000 && p.hold == 0; i++ {

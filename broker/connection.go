@@ -154,7 +154,8 @@ func (c *connection) resume(h hold) {
 
 // Feed takes packets from the bytes that arrived.
 func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
-	cfg := c.sh.b.config.Load()
+	sh := c.sh // a granted CONNECT makes it another one, whose loop this is not
+	cfg := sh.b.config.Load()
 	for {
 		if c.state >= ending {
 			return len(b), 0, transport.GoOn // the transport was told to close
@@ -188,7 +189,7 @@ func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
 			c.fail(err)
 		}
 	}
-	c.sh.count(BytesReceived, eaten)
+	sh.count(BytesReceived, eaten)
 	if c.hold != 0 || c.state == claiming {
 		return eaten, 0, transport.Pause
 	}

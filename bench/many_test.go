@@ -36,7 +36,7 @@ func TestScenariosComeToTheirEnd(t *testing.T) {
 		"share-q1":         nil,
 		"open-q1":          {"CPU us/msg", "deliver p99.9 us"},
 		"lat30-q0":         {"most msg/s", "30 % p99 us", "same rate p99.9 us"},
-		"slow-consumer-q1": {"alone p50 us", "beside one that reads p99 us", "beside one that does not RSS peak grows MiB", "beside one that does not stream msg/s"},
+		"slow-consumer-q1": {"alone p50 us", "beside one that reads p99 us", "beside a deaf one RSS peak grows MiB", "beside a deaf one stream msg/s"},
 		"route-1m":         {"RSS B/filter", "filters/s", "CPU us/msg"},
 		"retained-hash":    {"messages", "QoS 0 CPU us/msg", "QoS 1 msg/s"},
 		"retained-memory":  {"messages", "RSS B/msg", "files B/msg"},

@@ -11,29 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hurry is the nice value of a thread that paces, if it may have one below that of others.
-const hurry = -15
-
-// hasten has this thread wake up when it should, as one on a machine of its own would: its waits end in time instead of up to 50
-// microseconds later, and before others who want the processor, the broker among them. It returns what undoes that. Without the right to do so,
-// or on a kernel that cannot, the thread is only less exact, which Outcome.SentLate tells.
+// hasten has the waits of this thread end when they should, instead of up to 50 microseconds later, and returns what undoes that. It does not
+// take the processor from the broker: one that shares a core with a thread that may go first is measured for that.
 func hasten() (undo func()) {
 	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	if err == nil {
-		unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	if err != nil {
+		return func() {} // Outcome.SentLate tells
 	}
-	raw, err2 := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	if err2 == nil {
-		err2 = unix.Setpriority(unix.PRIO_PROCESS, 0, hurry)
-	}
-	return func() {
-		if err == nil {
-			unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
-		}
-		if err2 == nil {
-			unix.Setpriority(unix.PRIO_PROCESS, 0, 20-raw) // the system call gives 20 less the nice value
-		}
-	}
+	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	return func() { unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0) }
 }
 
 // pace lets messages of flows fall due at a constant rate, one flow after the other, whatever the broker does. So a broker that

@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	hashPayload  = 64 // bytes of a retained message
-	hashClients  = 5  // that subscribe to # at each QoS
-	hashPatience = 2 * time.Second
+	hashPayload = 64 // bytes of a retained message
+	hashClients = 5  // that subscribe to # at each QoS
 )
 
 // manyFilters measures filters: what it takes to subscribe, how much memory they need (of the subscriptions of connected clients, all told),
@@ -81,7 +80,7 @@ func retainedHash(ctx context.Context, s *stage) error {
 		for i := range hashClients {
 			d := load.Drain{
 				ClientID: fmt.Sprintf("hash-%d-%d", qos, i), Clean: true, QoS0: qos == 0, Filters: []string{"#"},
-				Count: filled.Acked, Patience: hashPatience, Within: s.options.within,
+				Count: filled.Acked, Patience: patience, Within: s.options.within,
 			}
 			all, err := d.Run(ctx, s.pr.addr, s.pr.cpu)
 			if err != nil {
@@ -93,8 +92,10 @@ func retainedHash(ctx context.Context, s *stage) error {
 			took += all.Last
 		}
 		what := fmt.Sprintf("QoS %d ", qos)
-		s.addCompared(what+"CPU us/msg", micros(cpu)/float64(max(received, 1)))
-		s.addCompared(what+"msg/s", float64(received)/max(took, 1).Seconds())
+		if received > 0 {
+			s.addCompared(what+"CPU us/msg", micros(cpu)/float64(received))
+			s.addCompared(what+"msg/s", float64(received)/took.Seconds())
+		}
 		s.add(what+"lost", float64(lost))
 	}
 	return nil

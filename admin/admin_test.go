@@ -123,7 +123,8 @@ func TestMetrics(t *testing.T) {
 	want = append(want, "noctule_loop_iteration_seconds_bucket{loop=\"0\",le=\"0.05\"}", "noctule_loop_iteration_seconds_count{loop=\"0\"}",
 		"noctule_loop_handovers_total{loop=\"0\"}", "noctule_loop_wakeups_total{loop=\"0\"}", "noctule_loop_helped_total{loop=\"0\"}", "noctule_loop_stalls_total{loop=\"0\"} 0",
 		"noctule_loop_stalled{loop=\"0\"} 0", "noctule_socket_unsent_bytes 0", "noctule_sockets_blocked 0", "noctule_handover_bytes 0",
-		"noctule_handover_loop_bytes 0")
+		"noctule_handover_loop_bytes 0", "noctule_payload_blocks_used_bytes", "noctule_payload_blocks_pooled_bytes",
+		"noctule_payload_blocks_taken_total", "noctule_payload_blocks_made_total")
 	for _, c := range broker.Counters() {
 		want = append(want, "\nnoctule_"+c.String()+"_total ")
 	}

@@ -65,6 +65,11 @@ var (
 	handed     = desc("handover_bytes", "Bytes of messages on their way from one loop to another.")
 	handedMost = desc("handover_loop_bytes", "The same, of the loop with the most; publishers are paused above limits.max_handover.")
 
+	blocksUsed   = desc("payload_blocks_used_bytes", "Memory of blocks that hold large payloads for their receivers.")
+	blocksPooled = desc("payload_blocks_pooled_bytes", "Memory of blocks that waits to be used again.")
+	blocksTaken  = desc("payload_blocks_taken_total", "Blocks used.")
+	blocksMade   = desc("payload_blocks_made_total", "Blocks used for which there was none in the pool.")
+
 	sessions       = desc("store_sessions", "Persistent sessions.")
 	attached       = desc("store_sessions_attached", "Persistent sessions whose client is connected.")
 	storeSubs      = desc("store_subscriptions", "Subscriptions of persistent sessions.")
@@ -216,6 +221,11 @@ func collectTransport(out chan<- prometheus.Metric, c transport.Counts) {
 	counter(out, socketsAccepted, c.Accepted)
 	counter(out, wireReceived, c.BytesRead)
 	counter(out, wireSent, c.BytesWritten)
+	blocks := transport.Blocks()
+	gauge(out, blocksUsed, float64(blocks.InUse))
+	gauge(out, blocksPooled, float64(blocks.Pooled))
+	counter(out, blocksTaken, blocks.Taken)
+	counter(out, blocksMade, blocks.Made)
 	gauge(out, unsent, float64(c.Unsent))
 	gauge(out, blockedWrites, float64(c.Blocked))
 	for _, cause := range transport.Causes {

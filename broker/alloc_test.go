@@ -35,6 +35,11 @@ func (n *nowhere) Move(*loop.Loop, loop.Task) {}
 // routed runs f on the loop of a broker whose connections lead nowhere; the publisher has that many subscribers of its topic on the
 // same loop.
 func routed(t testing.TB, v mqtt.Version, subscribers int, f func(c *connection)) {
+	routedQoS(t, v, 0, subscribers, func(c *connection, _ []*connection) { f(c) })
+}
+
+// routedQoS does so with subscriptions of that QoS, and hands the subscribers over too.
+func routedQoS(t testing.TB, v mqtt.Version, q mqtt.QoS, subscribers int, f func(c *connection, subscribers []*connection)) {
 	b, err := New(Options{Loops: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -52,13 +57,15 @@ func routed(t testing.TB, v mqtt.Version, subscribers int, f func(c *connection)
 			c.sess = session.New[tag](session.Limits{Version: v, ReceiveMaximum: 1000, OwnMaximum: 1000})
 			return c
 		}
+		var all []*connection
 		for i := range subscribers {
 			c := dial(fmt.Sprint("s", i))
-			c.makeSubscriptions(&subscribing{subs: []plugin.Subscription{{Filter: "plant/+/state"}}, fresh: make([]bool, 1),
+			c.makeSubscriptions(&subscribing{subs: []plugin.Subscription{{Filter: "plant/+/state", QoS: q}}, fresh: make([]bool, 1),
 				plain: []topic.Filter{{Filter: "plant/+/state"}}, codes: make([]mqtt.ReasonCode, 1)})
+			all = append(all, c)
 		}
 		p := dial("p")
-		f(p)
+		f(p, all)
 		sh.each(func(c *connection) { c.state = gone; c.unplugged = true; c.depart() })
 	}))
 	<-done
@@ -82,6 +89,78 @@ func TestQoS0RoutesWithoutAllocation(t *testing.T) {
 				}
 				if allocs != 0 && !raced {
 					t.Errorf("%v, %d subscribers: %v allocations", v, n, allocs)
+				}
+			})
+		}
+	}
+}
+
+// A PUBLISH of QoS 1 is decoded, routed, written, acknowledged by its receivers and answered with one allocation, that of the message: it
+// outlives the packet. QoS 2 may need another.
+func TestQoS1And2RouteWithFewAllocations(t *testing.T) {
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		for _, q := range []mqtt.QoS{1, 2} {
+			for _, n := range []int{0, 1, 100} {
+				routedQoS(t, v, q, n, func(c *connection, subscribers []*connection) {
+					p := mqtt.Publish{Topic: []byte("plant/7/state"), Payload: make([]byte, 64), QoS: q, ID: 7}
+					b := p.Append(nil, v)
+					release := mqtt.AppendAck(nil, mqtt.PUBREL, 7, mqtt.Success, v)
+					id := uint16(0)
+					var scratch []byte
+					ack := func(to *connection, kind mqtt.PacketType) {
+						scratch = mqtt.AppendAck(scratch[:0], kind, id, mqtt.Success, v)
+						to.Feed(scratch)
+					}
+					round := func() {
+						c.Feed(b)
+						if id++; id == 0 {
+							id = 1
+						}
+						for _, s := range subscribers {
+							if q == 1 {
+								ack(s, mqtt.PUBACK)
+								continue
+							}
+							ack(s, mqtt.PUBREC)
+							ack(s, mqtt.PUBCOMP)
+						}
+						if q == 2 {
+							c.Feed(release)
+						}
+					}
+					before := c.sh.tally.counts[PublishSent].Load()
+					allocs := testing.AllocsPerRun(1000, round)
+					if sent := c.sh.tally.counts[PublishSent].Load() - before; sent != int64(1001*n) {
+						t.Errorf("%v, QoS %d: %d deliveries, want %d", v, q, sent, 1001*n)
+					}
+					for _, s := range subscribers {
+						if left := s.sess.Out.Len() + s.queue.Len(); left > 0 {
+							t.Errorf("%v, QoS %d: %d are not acknowledged", v, q, left)
+							break
+						}
+					}
+					if allocs > float64(q) && !raced {
+						t.Errorf("%v, QoS %d, %d subscribers: %v allocations", v, q, n, allocs)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A large payload of QoS 0 is put into a pooled block for its receivers, or copied for the only one, without an allocation.
+func TestLargeQoS0RoutesWithoutAllocation(t *testing.T) {
+	for _, size := range []int{1000, session.RefSize, 40_000} {
+		for _, n := range []int{1, 100} {
+			routed(t, mqtt.V5, n, func(c *connection) {
+				p := mqtt.Publish{Topic: []byte("plant/7/state"), Payload: make([]byte, size)}
+				b := p.Append(nil, mqtt.V5)
+				inUse := transport.Blocks().InUse
+				if allocs := testing.AllocsPerRun(300, func() { c.Feed(b) }); allocs != 0 && !raced {
+					t.Errorf("%d bytes, %d subscribers: %v allocations", size, n, allocs)
+				}
+				if left := transport.Blocks().InUse - inUse; left != 0 {
+					t.Errorf("%d bytes, %d subscribers: %d bytes of blocks are not given back", size, n, left)
 				}
 			})
 		}

@@ -21,8 +21,10 @@ import (
 // measured is the broker's.
 type wired struct {
 	*broker.Broker
-	t  testing.TB
-	to unix.Sockaddr
+	t    testing.TB
+	to   unix.Sockaddr
+	open map[int]bool // descriptors of clients
+	srv  *epoll.Server
 }
 
 func newWired(t testing.TB, loops int) *wired {
@@ -38,9 +40,14 @@ func newWired(t testing.TB, loops int) *wired {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := &wired{Broker: b, t: t, open: map[int]bool{}, srv: s}
+	w.to = &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: l.Addr().(*net.TCPAddr).Port}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve("wire", l, transport.ListenerOptions{}) }()
 	t.Cleanup(func() {
+		for fd := range w.open {
+			w.close(fd)
+		}
 		l.Close()
 		s.Close()
 		if err := <-served; err != nil {
@@ -48,11 +55,24 @@ func newWired(t testing.TB, loops int) *wired {
 		}
 		b.Shutdown(context.Background()) // nothing is kept
 	})
-	return &wired{Broker: b, t: t, to: &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: l.Addr().(*net.TCPAddr).Port}}
+	return w
+}
+
+// close hangs up.
+func (w *wired) close(fd int) {
+	if w.open[fd] {
+		delete(w.open, fd)
+		unix.Close(fd)
+	}
 }
 
 // dial connects a client.
 func (w *wired) dial(id string, v mqtt.Version) int {
+	w.t.Helper()
+	return w.dialWith(mqtt.Connect{Version: v, CleanStart: true, ClientID: []byte(id), KeepAlive: 600})
+}
+
+func (w *wired) dialWith(c mqtt.Connect) int {
 	w.t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
@@ -67,8 +87,7 @@ func (w *wired) dial(id string, v mqtt.Version) int {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { unix.Close(fd) })
-	c := mqtt.Connect{Version: v, CleanStart: true, ClientID: []byte(id), KeepAlive: 600}
+	w.open[fd] = true
 	w.send(fd, c.Append(nil))
 	w.packet(fd, mqtt.CONNACK)
 	return fd

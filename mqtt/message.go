@@ -39,21 +39,67 @@ func (w *Will) Message(now int64) *Message {
 }
 
 func newMessage(topic, payload []byte, props Properties, qos QoS, retain bool, now int64) *Message {
-	buf := make([]byte, 0, len(topic)+len(payload)+len(props))
+	m, buf := allocate(len(topic) + len(payload) + len(props))
 	buf = append(append(buf, topic...), payload...)
 	t, p := len(topic), len(topic)+len(payload)
-	m := &Message{
-		Topic:   unsafe.String(unsafe.SliceData(buf), t), // nobody writes to buf after this function
-		Payload: buf[t:p:p],
-		QoS:     qos,
-		Retain:  retain,
-	}
+	m.Topic = unsafe.String(unsafe.SliceData(buf), t) // nobody writes to buf after this function
+	m.Payload = buf[t:p:p]
+	m.QoS, m.Retain = qos, retain
 	if len(props) > 0 {
 		kept := props.Without(buf[p:p], PropTopicAlias, PropSubscriptionIdentifier, PropWillDelayInterval)
 		m.Properties = slices.Clip(kept)
 	}
 	m.Stamp(now)
 	return m
+}
+
+// Messages with room for what they carry, so that a small one is one allocation. Each fills a size class of the allocator, which
+// puts 8 bytes before an object of more than 512 that has pointers.
+type (
+	message192 struct {
+		Message
+		room [192 - messageSize]byte
+	}
+	message256 struct {
+		Message
+		room [256 - messageSize]byte
+	}
+	message384 struct {
+		Message
+		room [384 - messageSize]byte
+	}
+	message512 struct {
+		Message
+		room [512 - messageSize]byte
+	}
+	message1016 struct {
+		Message
+		room [1016 - messageSize]byte
+	}
+)
+
+const messageSize = int(unsafe.Sizeof(Message{}))
+
+// allocate makes a message, and room for n bytes. Above a kilobyte the two are apart: then rounding up would waste more than it saves.
+func allocate(n int) (*Message, []byte) {
+	switch {
+	case n <= 192-messageSize:
+		m := new(message192)
+		return &m.Message, m.room[:0]
+	case n <= 256-messageSize:
+		m := new(message256)
+		return &m.Message, m.room[:0]
+	case n <= 384-messageSize:
+		m := new(message384)
+		return &m.Message, m.room[:0]
+	case n <= 512-messageSize:
+		m := new(message512)
+		return &m.Message, m.room[:0]
+	case n <= 1016-messageSize:
+		m := new(message1016)
+		return &m.Message, m.room[:0]
+	}
+	return new(Message), make([]byte, 0, n)
 }
 
 // Size returns the bytes of topic, payload and properties.

@@ -102,3 +102,30 @@ func TestEmptyMessage(t *testing.T) {
 		t.Errorf("message %+v", m)
 	}
 }
+
+// A message that is cloned is whole, whatever its size, and a small one is one allocation.
+func TestMessageOfAnySize(t *testing.T) {
+	for n := range 1200 {
+		topic, props := []byte("a/b"), AppendPropString(nil, PropContentType, "x")
+		payload := bytes.Repeat([]byte{byte(n)}, n)
+		p := Publish{Topic: topic, Payload: payload, Properties: props, QoS: 1, Retain: true}
+		m := p.Message(5)
+		clear(topic) // what is cloned does not change with it
+		clear(payload)
+		if m.Topic != "a/b" || !bytes.Equal(m.Payload, bytes.Repeat([]byte{byte(n)}, n)) || len(m.Properties) != 4 || m.QoS != 1 || !m.Retain ||
+			m.Received != 5 {
+			t.Fatalf("%d bytes: %+v", n, m)
+		}
+		if cap(m.Payload) != n || cap(m.Properties) != len(m.Properties) {
+			t.Fatalf("%d bytes: what is appended to the payload would change the message", n)
+		}
+	}
+	for n, want := range map[int]float64{0: 1, 64: 1, 500: 1, 2000: 2} {
+		p := Publish{Topic: []byte("a/b"), Payload: make([]byte, n)}
+		if got := testing.AllocsPerRun(100, func() { sink = p.Message(5) }); got != want {
+			t.Errorf("%d bytes: %v allocations, want %v", n, got, want)
+		}
+	}
+}
+
+var sink *Message

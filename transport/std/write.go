@@ -26,6 +26,8 @@ func (c *conn) Flush(*loop.Loop) {
 		c.count()
 	case c.state <= flushing:
 		c.flush()
+	default:
+		c.out.Reset() // the core does not know yet that nobody reads it
 	}
 	if c.moving != nil {
 		c.leave()

@@ -241,6 +241,28 @@ func (k Kind) testCloseNow(t *testing.T) {
 	})
 }
 
+// testOutputAfterTheEndIsDropped: a core that does not know yet that its connection has ended may write; nothing is held for that.
+func (k Kind) testOutputAfterTheEndIsDropped(t *testing.T) {
+	k.each(t, transport.Options{}, func(t *testing.T, f *fixture, v variant) {
+		before := transport.Blocks().InUse
+		f.use(func(c *testCore, p []byte) transport.Verdict {
+			c.conn.Close(transport.CloseNow)
+			c.conn.Out().Append([]byte("too late"))
+			c.conn.Out().RefBlock(transport.NewBlock(make([]byte, 5000)))
+			c.conn.Dirty()
+			return transport.GoOn
+		})
+		c := f.dial()
+		send(t, c, packet(1, 0))
+		core := f.core()
+		receive(t, core.closed)
+		onLoop(t, core, func() {})
+		if left := transport.Blocks().InUse - before; left != 0 {
+			t.Errorf("%d bytes of blocks are held for a connection that has ended", left)
+		}
+	})
+}
+
 // testCloseOfAPausedConnection is what a takeover does.
 func (k Kind) testCloseOfAPausedConnection(t *testing.T) {
 	for _, verdict := range []transport.Verdict{transport.CloseAfterFlush, transport.CloseNow} {

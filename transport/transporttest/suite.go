@@ -62,6 +62,7 @@ func Run(t *testing.T, k Kind) {
 		{"CloseAfterFlushDeliversEverything", k.testCloseAfterFlushDeliversEverything},
 		{"CloseAfterFlushIsBounded", k.testCloseAfterFlushIsBounded},
 		{"CloseNow", k.testCloseNow},
+		{"OutputAfterTheEndIsDropped", k.testOutputAfterTheEndIsDropped},
 		{"CloseOfAPausedConnection", k.testCloseOfAPausedConnection},
 		{"EndOfStream", k.testEndOfStream},
 		{"HalfClose", k.testHalfClose},

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"github.com/noctule/noctule/server/config"
@@ -22,9 +23,51 @@ const notSentLowat = 128 << 10
 // A socket is one listening socket; a listener on localhost has two.
 type socket struct {
 	net.Listener
+	others  []net.Listener // of the same address, where each loop has its own
 	name    string
 	address config.Address
 	options transport.ListenerOptions
+}
+
+// Close closes all of it.
+func (k *socket) Close() error {
+	for _, l := range k.others {
+		l.Close() // the first one's error says it
+	}
+	return k.Listener.Close()
+}
+
+// serve has the transport serve it until it is closed.
+func (k *socket) serve(t transport.Server) error {
+	o := k.options
+	if len(k.others) == 0 {
+		return t.Serve(k.name, k.Listener, o)
+	}
+	errs := make(chan error)
+	for i, l := range append([]net.Listener{k.Listener}, k.others...) {
+		o.Loop = i + 1
+		go func() { errs <- t.Serve(k.name, l, o) }()
+	}
+	var first error
+	for range len(k.others) + 1 {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+			k.Close() // the others are to end too
+		}
+	}
+	return first
+}
+
+// multiply opens a socket for each further loop.
+func (k *socket) multiply(loops int) error {
+	for len(k.others)+1 < loops {
+		l, err := transport.Listen(context.Background(), k.Addr().Network(), k.Addr().String(), listenOptions(true))
+		if err != nil {
+			return err
+		}
+		k.others = append(k.others, l)
+	}
+	return nil
 }
 
 // url is the address that clients are to use.
@@ -72,13 +115,20 @@ func (s *Server) openSockets() (_ []*socket, err error) {
 		for i := range opened {
 			opened[i] = transport.NewListener(opened[i])
 		}
-		if len(opened) == 0 {
-			if opened, err = listen(a); err != nil {
+		given := len(opened) > 0
+		if !given {
+			if opened, err = listen(a, listenOptions(l.ReusePort)); err != nil {
 				return all, fmt.Errorf("listener %s: %w", l.Name, explain(err, a))
 			}
 		}
 		for _, n := range opened {
-			all = append(all, &socket{Listener: n, name: l.Name, address: a, options: o})
+			k := &socket{Listener: n, name: l.Name, address: a, options: o}
+			all = append(all, k)
+			if l.ReusePort && !given && s.config.Transport != config.TransportStd {
+				if err = k.multiply(runtime.GOMAXPROCS(0)); err != nil {
+					return all, fmt.Errorf("listener %s: %w", l.Name, explain(err, a))
+				}
+			}
 		}
 	}
 	return all, inherited.unused()
@@ -102,9 +152,13 @@ func listenerOptions(l *config.Listener, a config.Address, c *config.Config, fil
 	return o
 }
 
+func listenOptions(reusePort bool) transport.ListenOptions {
+	return transport.ListenOptions{NotSentLowat: notSentLowat, ReusePort: reusePort}
+}
+
 // listen opens the sockets of one address.
-func listen(a config.Address) ([]net.Listener, error) {
-	ctx, o := context.Background(), transport.ListenOptions{NotSentLowat: notSentLowat}
+func listen(a config.Address, o transport.ListenOptions) ([]net.Listener, error) {
+	ctx := context.Background()
 	if a.Network == "unix" {
 		l, err := listenUnix(ctx, a.Path, o)
 		return []net.Listener{l}, err
@@ -155,6 +209,8 @@ func listenUnix(ctx context.Context, path string, o transport.ListenOptions) (ne
 // explain adds to an error of listening what to do about it.
 func explain(err error, a config.Address) error {
 	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return fmt.Errorf("%w: remove reuse_port", err)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w: another program, or another broker, listens there; stop it or choose another port", err)
 	case errors.Is(err, syscall.EACCES) && a.Network == "tcp":

@@ -183,7 +183,7 @@ const lingerTimeout = 2 * time.Second
 func (s *Server) Serve(ctx context.Context) error {
 	for _, k := range s.sockets {
 		s.serving.Go(func() {
-			if err := s.transport.Serve(k.name, k.Listener, k.options); err != nil {
+			if err := k.serve(s.transport); err != nil {
 				s.fail(err)
 			}
 		})

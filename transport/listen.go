@@ -21,6 +21,9 @@ type ListenOptions struct {
 	// NotSentLowat bounds the bytes per connection that the kernel holds unsent before it calls a socket full
 	// (TCP_NOTSENT_LOWAT); 0 leaves it to the system. Linux only, elsewhere it has no effect.
 	NotSentLowat int
+	// ReusePort lets other sockets of the same user have the same TCP port (SO_REUSEPORT); the kernel deals connections among them. Linux
+	// only, elsewhere listening fails with errors.ErrUnsupported.
+	ReusePort bool
 }
 
 // Listen listens on a TCP or Unix address as transports like it: without multipath TCP, with keep-alive probes. What it returns is a
@@ -28,12 +31,20 @@ type ListenOptions struct {
 func Listen(ctx context.Context, network, address string, o ListenOptions) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: KeepAlive}
 	lc.SetMultipathTCP(false)
-	if o.NotSentLowat > 0 {
+	if o.NotSentLowat > 0 || o.ReusePort {
 		lc.Control = func(network, _ string, c syscall.RawConn) error {
 			if network != "tcp" && network != "tcp4" && network != "tcp6" {
 				return nil
 			}
-			return setNotSentLowat(c, o.NotSentLowat)
+			if o.ReusePort {
+				if err := setReusePort(c); err != nil {
+					return err
+				}
+			}
+			if o.NotSentLowat > 0 {
+				return setNotSentLowat(c, o.NotSentLowat)
+			}
+			return nil
 		}
 	}
 	l, err := lc.Listen(ctx, network, address)

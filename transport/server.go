@@ -112,6 +112,10 @@ type ListenerOptions struct {
 	// websocket.SameOrigin does. It must not block: it may run on a loop.
 	CheckOrigin func(origin, host string, info *Info) bool
 
+	// Loop is the loop that accepts, counted from 1, where a transport accepts on loops; 0: whichever is idle. It is for listeners with a
+	// socket for each loop, see ListenOptions.ReusePort.
+	Loop int
+
 	// MaxConnectionsPerAddress bounds the connections of one remote address (IPv6: of one /64), as told by PROXY protocol
 	// where that is trusted; 0 means no bound. Unix sockets are not bounded.
 	MaxConnectionsPerAddress int

@@ -132,6 +132,9 @@ func (l *Listener) check(wrong func(path, problem, fix string)) {
 
 // checkParts finds sections that mean nothing for the address, and ranges that trust everybody.
 func (l *Listener) checkParts(a Address, wrong func(path, problem, fix string)) {
+	if l.ReusePort && a.Network == "unix" {
+		wrong(l.path+".reuse_port", "a Unix socket has no port", "remove reuse_port")
+	}
 	for i, p := range l.Proxy.Prefixes() {
 		if p.Bits() == 0 && a.Network == "tcp" {
 			wrong(fmt.Sprintf("%s.proxy.trusted[%d]", l.path, i), p.String()+" trusts everybody to say whose a connection is", "write the addresses of the proxies")

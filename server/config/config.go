@@ -44,6 +44,7 @@ type Listener struct {
 	Name      string
 	Address   string
 	Plaintext bool
+	ReusePort bool
 	TLS       TLS
 	Proxy     Proxy
 	WebSocket WebSocket

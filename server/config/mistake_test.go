@@ -66,6 +66,7 @@ var mistakes = []struct {
 	{"same name twice", "listeners:\n  - {name: a, address: \"localhost:1\"}\n  - {name: a, address: \"localhost:2\"}\n", "3:12", []string{"called \"a\" already"}},
 	{"TLS without certificate", "listeners:\n  - address: tls://localhost:8883\n", "2:5", []string{"needs a certificate", "tls: {cert: server.crt, key: server.key}"}},
 	{"certificate without key", "listeners:\n  - address: tls://localhost:8883\n    tls: {cert: a.crt}\n", "3:17", []string{"without its key", "write tls.key"}},
+	{"shared port of a Unix socket", "listeners:\n  - address: unix:///run/x\n    reuse_port: true\n", "3:17", []string{"a Unix socket has no port", "remove reuse_port"}},
 	{"certificate without TLS", "listeners:\n  - address: tcp://localhost:1\n    tls: {cert: a.crt, key: a.key}\n", "3:17", []string{"tcp:// has no TLS", "tls://localhost:1"}},
 	{"client certificates without authority", "listeners:\n  - address: tls://localhost:1\n    tls: {cert: a, key: b, client_auth: required}\n", "3:41", []string{"write tls.client_ca"}},
 	{"user names without certificates", "listeners:\n  - address: tls://localhost:1\n    tls: {cert: a, key: b, username_from: cn}\n", "3:43", []string{"tls.client_auth: required"}},

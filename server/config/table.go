@@ -394,6 +394,11 @@ var listenerTable = &table{
 			field: in(func(l *Listener) any { return &l.Plaintext }),
 		},
 		{
+			name: "reuse_port", kind: toggle, reload: AtRestart,
+			doc:   "Lets several sockets listen on the port, one for each of the broker's threads, and other brokers of the same user beside it; the kernel deals clients among them (SO_REUSEPORT, Linux only). Measured, it gains nothing when many connect at once, deals few clients unevenly, and loses those that wait when one socket closes: for replacing a running broker, not for speed.",
+			field: in(func(l *Listener) any { return &l.ReusePort }),
+		},
+		{
 			name: "tls.cert", kind: text, reload: AtRestart, check: checkPath, words: []string{"/etc/noctule/server.crt"},
 			doc:   "The server's certificate with its chain, a PEM file.",
 			field: in(func(l *Listener) any { return &l.TLS.Cert }),

@@ -71,8 +71,12 @@ func (s *Server) Serve(name string, l net.Listener, o transport.ListenerOptions)
 	if c, ok := l.(interface{ Closed() <-chan struct{} }); ok {
 		closed = c.Closed()
 	}
-	watches := make([]*watch, len(s.pollers))
-	for i, p := range s.pollers {
+	pollers := s.pollers
+	if o.Loop > 0 {
+		pollers = pollers[(o.Loop-1)%len(pollers):][:1]
+	}
+	watches := make([]*watch, len(pollers))
+	for i, p := range pollers {
 		w := &watch{listener: li, poller: p, wait: acceptFirstWait}
 		watches[i] = w
 		p.loop.Post(loop.Func(func(*loop.Loop) { w.begin() }))

@@ -450,3 +450,20 @@ func TestClosingTheListenerEndsServe(t *testing.T) {
 	}
 	l.Close()
 }
+
+// TestOneLoopAccepts: a listener that is one loop's own is watched by no other.
+func TestOneLoopAccepts(t *testing.T) {
+	for _, index := range []int{1, 2} {
+		o := plain
+		o.Loop = index
+		r := newRig(t, 2, o, nil)
+		for range 50 {
+			c := r.dial()
+			exchange(t, c, []byte("x"))
+			if core := <-r.cores; core.conn.Loop().Index() != index-1 {
+				t.Fatalf("loop %d has accepted for loop %d", core.conn.Loop().Index(), index-1)
+			}
+			c.Close()
+		}
+	}
+}

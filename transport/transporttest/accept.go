@@ -142,7 +142,7 @@ func (k Kind) testCountsOfBytes(t *testing.T) {
 // testCountsOfWhatWaits: bytes for clients that do not read are counted while they wait, and no longer, however that ends.
 func (k Kind) testCountsOfWhatWaits(t *testing.T) {
 	k.each(t, transport.Options{FlushTimeout: testTimeout}, func(t *testing.T, f *fixture, v variant) {
-		const size = 15 << 20 // more than sockets take
+		const size = 6 << 20 // more than sockets take
 		f.use(func(c *testCore, p []byte) transport.Verdict {
 			echo(c, make([]byte, size))
 			return transport.GoOn

@@ -166,10 +166,12 @@ func TestEventsOfAConnectionThatIsGone(t *testing.T) {
 		p := c.home.Load()
 		p.events[0] = unix.EpollEvent{Events: unix.EPOLLHUP | unix.EPOLLIN, Fd: c.slot, Pad: int32(c.generation) - 1}
 		p.pos, p.n = 0, 1
+		c.paused = true // then an event for it, with nothing to read, would not go unnoticed
 		p.Run(p.loop)
-		if c.state != open {
-			t.Errorf("a stale event has ended a stranger: state %d", c.state)
+		if c.state != open || c.deaf {
+			t.Errorf("a stale event has reached a stranger: state %d, deaf %t", c.state, c.deaf)
 		}
+		c.paused = false
 	})
 	exchange(t, b, []byte("still here"))
 }
@@ -269,6 +271,78 @@ func TestAPausedConnectionIsForgotten(t *testing.T) {
 	r.on(core, func() { core.feed = nil; core.conn.Resume() })
 	if err := <-core.closed; err == nil || err == io.EOF {
 		t.Errorf("closed for %v, want the reset", err)
+	}
+}
+
+// TestHalfCloseDoesNotSpin: the end of the peer's stream is told once, however long it takes to write what is left for it.
+func TestHalfCloseDoesNotSpin(t *testing.T) {
+	const size = 16 << 20
+	r := newRig(t, 1, plain, func(c *echoCore, b []byte) (int, transport.Verdict) {
+		c.conn.Out().Ref(make([]byte, size))
+		c.conn.Dirty()
+		return len(b), transport.GoOn
+	})
+	c := r.dial()
+	defer c.Close()
+	c.Write([]byte("x"))
+	c.CloseWrite()
+	core := <-r.cores
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		var is bool
+		r.on(core, func() { k := core.conn.(*conn); is = k.state == flushing && k.blocked })
+		if is {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the end of the stream was not noticed")
+		}
+	}
+	before := r.loops.Loop(0).Stats().Iterations
+	time.Sleep(50 * time.Millisecond) // a kernel that tells us again and again would do so now
+	if n := r.loops.Loop(0).Stats().Iterations - before; n > 5 {
+		t.Errorf("%d iterations for nothing", n)
+	}
+	if n, err := io.Copy(io.Discard, c); n != size || err != nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	if err := <-core.closed; err != io.EOF {
+		t.Errorf("closed for %v, want io.EOF", err)
+	}
+}
+
+// TestAnEndFollowsAMove: a connection that ends while it moves is told so where it arrives, after its task there.
+func TestAnEndFollowsAMove(t *testing.T) {
+	arrived := make(chan struct{})
+	r := newRig(t, 2, plain, func(c *echoCore, b []byte) (int, transport.Verdict) {
+		to := c.conn.Loop().Group().Loop(1 - c.conn.Loop().Index())
+		hold := make(chan struct{})
+		to.Post(loop.Func(func(*loop.Loop) { <-hold }))
+		time.AfterFunc(20*time.Millisecond, func() { // by then the loop that it leaves has turned
+			if len(c.closed) > 0 {
+				t.Error("told before it has arrived")
+			}
+			close(hold)
+		})
+		c.conn.Move(to, loop.Func(func(*loop.Loop) {
+			if len(c.closed) > 0 {
+				t.Error("told before its task has run")
+			}
+			close(arrived)
+		}))
+		c.conn.Close(transport.CloseNow)
+		return len(b), transport.Pause
+	})
+	c := r.dial()
+	defer c.Close()
+	c.Write([]byte("x"))
+	core := <-r.cores
+	if err := <-core.closed; err != nil {
+		t.Errorf("closed for %v", err)
+	}
+	select {
+	case <-arrived:
+	default:
+		t.Error("told before its task has run")
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/plugins/internal/password"
 	"github.com/noctule/noctule/plugins/internal/textfile"
 )
 
@@ -35,10 +36,8 @@ func (host) Publish(context.Context, *mqtt.Message) error    { return errors.Err
 func (host) Disconnect(id string, code mqtt.ReasonCode) bool { return false }
 
 // cheap is a line for a user whose password costs next to nothing to check.
-func cheap(name, password string) string {
-	h := &Hash{scheme: Argon2id, memory: 8, iterations: 1, lanes: 1, salt: []byte("somesalt"), sum: make([]byte, 16)}
-	h.sum, _ = h.compute([]byte(password))
-	return name + ":" + h.String() + "\n"
+func cheap(name, pw string) string {
+	return name + ":" + password.NewArgon2id(8, 1, 1, []byte(pw)).String() + "\n"
 }
 
 func fileOf(t *testing.T, text string) string {

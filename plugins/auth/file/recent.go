@@ -5,6 +5,7 @@ package file
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"sync"
@@ -30,7 +31,9 @@ type recent struct {
 }
 
 func newRecent() *recent {
-	return &recent{key: randomBytes(sha256.Size), until: map[digest]time.Time{}}
+	r := &recent{key: make([]byte, sha256.Size), until: map[digest]time.Time{}}
+	rand.Read(r.key) // never fails
+	return r
 }
 
 func (r *recent) digest(name string, password []byte) (d digest) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/noctule/noctule/plugins/internal/password"
 	"github.com/noctule/noctule/plugins/internal/textfile"
 )
 
@@ -45,7 +46,7 @@ func parseUsers(f *textfile.File) (*users, error) {
 		x := &user{name: name, hash: hash, rule: fmt.Sprintf("%s:%d", u.name, i+1)}
 		u.list = append(u.list, x)
 		u.byName[name] = x
-		if hash.weak() {
+		if hash.Weak() {
 			u.weak++
 		}
 	}
@@ -85,11 +86,6 @@ func CheckName(name string) error {
 	return nil
 }
 
-// weak reports whether a hash is quick to guess: salted SHA-512, or as few rounds as Mosquitto's default.
-func (h *Hash) weak() bool {
-	return h.scheme == SaltedSHA512 || h.scheme == PBKDF2SHA512 && h.iterations < 10_000
-}
-
 // standIn is the user whose hash is computed for a name that the file does not have, so that the time taken does not tell
 // who exists. It is chosen by a keyed digest of the name: the same for each try, spread over the file's users,
 // so that files with hashes of several kinds give nothing away either.
@@ -102,7 +98,4 @@ func (u *users) standIn(name string) *user {
 }
 
 // nobody stands in where there are no users at all.
-var nobody = &user{hash: &Hash{
-	scheme: Argon2id, memory: argonMemory, iterations: argonPasses, lanes: argonLanes,
-	salt: randomBytes(saltBytes), sum: randomBytes(hashBytes),
-}}
+var nobody = &user{hash: password.Like(nil)}

@@ -18,6 +18,7 @@ const mostInFile = 64 << 10
 type lookup struct {
 	env  func(name string) (string, bool)
 	file func(path string) ([]byte, error)
+	keep bool // ${name} stays as it is: options of plug-ins have templates of their own
 }
 
 // readSmall reads a file of at most mostInFile bytes.
@@ -44,7 +45,8 @@ func (l lookup) value(path string) (string, error) {
 	return string(bytes.TrimSuffix(b, []byte("\r"))), nil
 }
 
-// expand replaces ${env:NAME} and ${file:PATH}. What they stand for is taken literally; $${ stands for ${.
+// expand replaces ${env:NAME} and ${file:PATH}. What they stand for is taken literally; $${ stands for ${, but stays where templates do: it
+// is theirs to read.
 func (l lookup) expand(s string) (string, error) {
 	if l.env == nil {
 		return s, nil
@@ -57,7 +59,11 @@ func (l lookup) expand(s string) (string, error) {
 			return b.String(), nil
 		}
 		if i > 0 && s[i-1] == '$' {
-			b.WriteString(s[:i-1] + "${")
+			b.WriteString(s[:i-1])
+			if l.keep {
+				b.WriteString("$")
+			}
+			b.WriteString("${")
 			s = s[i+2:]
 			continue
 		}
@@ -65,6 +71,11 @@ func (l lookup) expand(s string) (string, error) {
 		ref, rest, ok := strings.Cut(s[i+2:], "}")
 		if !ok {
 			return "", &advice{"${ without }", "write $${ for the two characters themselves"}
+		}
+		if l.keep && !strings.Contains(ref, ":") {
+			b.WriteString("${" + ref + "}")
+			s = rest
+			continue
 		}
 		value, err := l.refer(ref)
 		if err != nil {

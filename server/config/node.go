@@ -217,7 +217,9 @@ func (r *reader) mapping(n *ast.MappingNode, option string, depth int) *node {
 }
 
 func (r *reader) scalar(n ast.Node, s style, text string, at place, option string) *node {
-	value, err := r.lookup.expand(text)
+	l := r.lookup
+	l.keep = strings.HasPrefix(option, "plugins")
+	value, err := l.expand(text)
 	if err != nil {
 		problem, fix := problemAndFix(err)
 		r.wrong(at, option, problem, fix)

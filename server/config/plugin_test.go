@@ -68,3 +68,16 @@ func TestPluginDecodeMistakes(t *testing.T) {
 		}
 	}
 }
+
+// Templates of plug-ins are left to them; what has a kind is expanded all the same.
+func TestPluginTemplates(t *testing.T) {
+	var o pluginOptions
+	p := onePlugin(t, "plugins: [{name: x.y, path: \"${env:P}/${username}/$${clientid}\", topics: ['${claim.sub}']}]\n")
+	if err := p.Decode(&o); err != nil || o.Path != "users.txt/${username}/$${clientid}" || o.Topics[0] != "${claim.sub}" {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	_, err := Load(Input{File: "n.yaml", Text: []byte("plugins: [{name: x.y, path: \"${user:name}\"}]\n")})
+	if err == nil || !strings.Contains(err.Error(), "${user:name} is not understood") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -10,12 +10,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/noctule/noctule/plugin"
 )
 
+// least are the options without which a plug-in cannot be.
+var least = map[string]string{
+	"auth.jwt": "keys: [{secret: 0123456789abcdef0123456789abcdef}]",
+}
+
 // Each factory makes a plug-in of the name that it is registered by.
 func TestNames(t *testing.T) {
-	want := []string{"acl.file", "auth.file", "auth.scram", "auth.scram.sha512"}
+	want := []string{"acl.file", "auth.file", "auth.jwt", "auth.scram", "auth.scram.sha512"}
 	if got := plugin.Names(); !slices.Equal(got, want) {
 		t.Fatalf("registered: %q, want %q", got, want)
 	}
@@ -24,7 +31,7 @@ func TestNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := f(func(any) error { return nil })
+		p, err := f(func(into any) error { return yaml.Unmarshal([]byte(least[name]), into) })
 		if err != nil {
 			t.Fatal(err)
 		}

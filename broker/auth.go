@@ -6,6 +6,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
@@ -270,9 +271,35 @@ func (c *connection) reauthenticated(s exchangeStep) {
 		client := *c.client
 		client.Groups, client.Grant = s.id.Groups, s.id.Grant
 		c.client = &client
+		c.armLoginEnd()
 		c.writeAuth(mqtt.Success, r.method, s.reply)
 	default:
 		c.writeAuth(mqtt.ContinueAuthentication, c.rare.reauth.method, s.reply)
+	}
+}
+
+// furthestEnd is from when on the end of a login is as good as none.
+const furthestEnd = 100 * 365 * 24 * time.Hour
+
+// armLoginEnd has the connection end with its login. It belongs to an open connection; a re-authentication sets it anew.
+func (c *connection) armLoginEnd() {
+	g := c.client.Grant
+	if g == nil || g.Expires.IsZero() || g.Expires.Sub(c.sh.b.opts.Now()) > furthestEnd {
+		if c.rare != nil {
+			c.sh.loop.Cancel(&c.rare.loginEnd)
+		}
+		return
+	}
+	c.sh.loop.At(&c.rarely().loginEnd, g.Expires.UnixNano(), (*loginEnd)(c))
+}
+
+// loginEnd ends a connection whose login has ended. That a re-authentication is under way does not put it off: the client had its time.
+type loginEnd connection
+
+func (e *loginEnd) Run(*loop.Loop) {
+	c := (*connection)(e)
+	if c.state == open {
+		c.closeWith(plugin.LoginExpired, mqtt.NotAuthorized, "the login has ended")
 	}
 }
 

@@ -46,6 +46,9 @@ func (c *connection) close(cause plugin.Cause, detail string) {
 	c.cause, c.state = cause, ending
 	c.willed = c.will != nil && was == open && cause != plugin.ClientDisconnected
 	c.sh.loop.Cancel(&c.timer)
+	if c.rare != nil {
+		c.sh.loop.Cancel(&c.rare.loginEnd)
+	}
 	c.tc.Close(transport.CloseAfterFlush)
 	sh := c.sh
 	if was != open {

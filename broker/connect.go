@@ -83,6 +83,10 @@ func (c *connection) granted(id plugin.Identity, anonymous bool) {
 	}
 	client.Groups, client.Grant, client.Anonymous = id.Groups, id.Grant, anonymous
 	l.Client, c.client = &client, &client
+	if g := client.Grant; g != nil && !g.Expires.IsZero() && !g.Expires.After(c.sh.b.opts.Now()) {
+		c.refuse(plugin.LoginExpired, mqtt.NotAuthorized, "the login has ended")
+		return
+	}
 	if c.will != nil {
 		c.will.Message.Username = client.Username
 		a := plugin.Access{Client: c.client, Action: plugin.Will, Topic: c.will.Message.Topic,
@@ -240,6 +244,7 @@ func (c *connection) opened(cl *store.Claim) {
 	if l.enhanced {
 		c.rarely().reauth = &reauth{method: l.method}
 	}
+	c.armLoginEnd()
 	b := sh.b
 	n := b.connected.Add(1)
 	for m := b.maxConnected.Load(); n > m && !b.maxConnected.CompareAndSwap(m, n); m = b.maxConnected.Load() {

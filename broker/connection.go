@@ -87,7 +87,8 @@ type rare struct {
 	unanswered   int        // retained messages of QoS 0 that wait for the store
 	asked        int        // SUBSCRIBE and UNSUBSCRIBE that wait for the store
 	reauth       *reauth
-	reference    string // Server Reference of the DISCONNECT
+	loginEnd     loop.Timer // the login's, where it has one
+	reference    string     // Server Reference of the DISCONNECT
 }
 
 // rarely gives what only few connections need, to be changed.
@@ -101,7 +102,7 @@ func (c *connection) rarely() *rare {
 // tidy lets go of it when nothing is left in it: most clients need it once, while they subscribe.
 func (c *connection) tidy() {
 	r := c.rare
-	if len(r.streams)+len(r.full)+len(r.heldBack)+r.unanswered+r.asked == 0 && !r.waitsForRoom && r.reauth == nil && r.reference == "" {
+	if len(r.streams)+len(r.full)+len(r.heldBack)+r.unanswered+r.asked == 0 && !r.waitsForRoom && r.reauth == nil && r.loginEnd.When() == 0 && r.reference == "" {
 		c.rare = nil
 	}
 }

@@ -29,6 +29,7 @@ const (
 	RetainNotSupported
 	NotAuthorized
 	ReauthenticationFailed
+	LoginExpired
 	SlowConsumer
 	QuotaExceeded
 	MessageRateTooHigh
@@ -75,7 +76,7 @@ var causeWords = [causes]string{
 	PacketTooLarge: "packet_too_large", ReceiveMaximumExceeded: "receive_maximum_exceeded",
 	TopicAliasInvalid: "topic_alias_invalid", TopicInvalid: "topic_invalid", QoSNotSupported: "qos_not_supported",
 	RetainNotSupported: "retain_not_supported", NotAuthorized: "not_authorized",
-	ReauthenticationFailed: "reauthentication_failed", SlowConsumer: "slow_consumer", QuotaExceeded: "quota_exceeded",
+	ReauthenticationFailed: "reauthentication_failed", LoginExpired: "login_expired", SlowConsumer: "slow_consumer", QuotaExceeded: "quota_exceeded",
 	MessageRateTooHigh: "message_rate_too_high", SessionExpired: "session_expired",
 	AdministrativeAction: "administrative_action", ServerMoved: "server_moved",
 	ServerShuttingDown: "server_shutting_down", StoreFailed: "store_failed", InternalError: "internal_error",
@@ -120,7 +121,7 @@ var causeCodes = map[Cause]mqtt.ReasonCode{
 	ReceiveMaximumExceeded: mqtt.ReceiveMaximumExceeded, TopicAliasInvalid: mqtt.TopicAliasInvalid,
 	TopicInvalid: mqtt.TopicNameInvalid, QoSNotSupported: mqtt.QoSNotSupported,
 	RetainNotSupported: mqtt.RetainNotSupported, NotAuthorized: mqtt.NotAuthorized,
-	ReauthenticationFailed: mqtt.NotAuthorized, SlowConsumer: mqtt.QuotaExceeded, QuotaExceeded: mqtt.QuotaExceeded,
+	ReauthenticationFailed: mqtt.NotAuthorized, LoginExpired: mqtt.NotAuthorized, SlowConsumer: mqtt.QuotaExceeded, QuotaExceeded: mqtt.QuotaExceeded,
 	MessageRateTooHigh: mqtt.MessageRateTooHigh, AdministrativeAction: mqtt.AdministrativeAction,
 	ServerMoved: mqtt.ServerMoved, ServerShuttingDown: mqtt.ServerShuttingDown, StoreFailed: mqtt.ServerUnavailable,
 	InternalError: mqtt.UnspecifiedError, UnsupportedVersion: mqtt.UnsupportedProtocolVersion,

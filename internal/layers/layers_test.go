@@ -30,7 +30,7 @@ var floors = []struct {
 	{"broker", 3}, {"client", 3},
 	{"session", 2}, {"store/wal", 1}, {"store", 2}, {"plugin", 2}, {"transport", 2},
 	{"mqtt", 1}, {"topic", 1}, {"loop", 1},
-	{"internal/loadtest", 4}, {"internal/load", 1}, {"internal/testkit/memnet", 1}, {"internal/testkit/faultfs", 1}, {"internal/testkit/wire", 2}, {"internal/layers", 0}, {"internal/invariants", 0}, {"internal/sim", 5}, {"conformance", 6}, {"interop", 6},
+	{"internal/loadtest", 4}, {"internal/load", 1}, {"internal/testkit/memnet", 1}, {"internal/testkit/faultfs", 1}, {"internal/testkit/wire", 2}, {"internal/testkit/servers", 1}, {"internal/layers", 0}, {"internal/invariants", 0}, {"internal/sim", 5}, {"conformance", 6}, {"interop", 6},
 }
 
 func floor(path string) (int, bool) {

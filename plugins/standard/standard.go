@@ -11,4 +11,5 @@ import (
 	_ "github.com/noctule/noctule/plugins/auth/http"
 	_ "github.com/noctule/noctule/plugins/auth/jwt"
 	_ "github.com/noctule/noctule/plugins/auth/scram"
+	_ "github.com/noctule/noctule/plugins/auth/sql"
 )

@@ -18,12 +18,13 @@ import (
 // least are the options without which a plug-in cannot be.
 var least = map[string]string{
 	"auth.http": "url: https://example.org/auth",
+	"auth.sql":  "{driver: postgres, dsn: \"postgres://u:p@127.0.0.1/x\"}",
 	"auth.jwt":  "keys: [{secret: 0123456789abcdef0123456789abcdef}]",
 }
 
 // Each factory makes a plug-in of the name that it is registered by.
 func TestNames(t *testing.T) {
-	want := []string{"acl.file", "auth.file", "auth.http", "auth.jwt", "auth.scram", "auth.scram.sha512"}
+	want := []string{"acl.file", "auth.file", "auth.http", "auth.jwt", "auth.scram", "auth.scram.sha512", "auth.sql"}
 	if got := plugin.Names(); !slices.Equal(got, want) {
 		t.Fatalf("registered: %q, want %q", got, want)
 	}

@@ -10,6 +10,7 @@ import (
 	_ "github.com/noctule/noctule/plugins/auth/file"
 	_ "github.com/noctule/noctule/plugins/auth/http"
 	_ "github.com/noctule/noctule/plugins/auth/jwt"
+	_ "github.com/noctule/noctule/plugins/auth/ldap"
 	_ "github.com/noctule/noctule/plugins/auth/redis"
 	_ "github.com/noctule/noctule/plugins/auth/scram"
 	_ "github.com/noctule/noctule/plugins/auth/sql"

@@ -19,6 +19,7 @@ var errTooManyProperties = errors.New("too many user properties")
 func (c *connection) authenticate() {
 	b, l := c.sh.b, c.login
 	switch {
+	case c.mustWait(): // refused
 	case l.enhanced:
 		x := b.hooks.enhanced[l.method]
 		if x == nil { // [MQTT-4.12.0-1]
@@ -29,11 +30,19 @@ func (c *connection) authenticate() {
 	case len(b.hooks.authenticators) > 0:
 		var d plugin.Decision
 		var id plugin.Identity
-		c.async(deciding, func(ctx context.Context) { d, id = b.askAuthenticators(ctx, &l.Login) },
-			func() { c.authenticated(d, id) })
+		var broken bool
+		g := c.guesser()
+		c.async(deciding, func(ctx context.Context) {
+			if b.waits(g) { // others of its kind failed while it waited for a worker
+				d = plugin.Decision{Verdict: plugin.Deny, Code: mqtt.ConnectionRateExceeded}
+				return
+			}
+			d, id, broken = b.askAuthenticators(ctx, &l.Login)
+			b.countLogin(g, d, broken)
+		}, func() { c.authenticated(d, id, broken) })
 	default:
 		c.state = deciding
-		c.authenticated(plugin.Decision{}, plugin.Identity{})
+		c.authenticated(plugin.Decision{}, plugin.Identity{}, false)
 	}
 }
 
@@ -67,8 +76,8 @@ func (c *connection) overloaded() {
 	c.refuse(plugin.ServerUnavailable, mqtt.ServerBusy, "")
 }
 
-// askAuthenticators asks in order; the first decisive answer stands. On a worker goroutine.
-func (b *Broker) askAuthenticators(ctx context.Context, l *plugin.Login) (d plugin.Decision, id plugin.Identity) {
+// askAuthenticators asks in order; the first decisive answer stands. broken says that one failed, which denies. On a worker goroutine.
+func (b *Broker) askAuthenticators(ctx context.Context, l *plugin.Login) (d plugin.Decision, id plugin.Identity, broken bool) {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
 	defer cancel()
 	failed := true
@@ -78,7 +87,7 @@ func (b *Broker) askAuthenticators(ctx context.Context, l *plugin.Login) (d plug
 			var err error
 			if d, id, err = x.Authenticate(ctx, l); err != nil {
 				b.log.Warn("an authenticator failed; the login is refused", "client", l.Client.ID, "err", err)
-				d = denied("error")
+				d, broken = denied("error"), true
 			}
 			if d.Verdict != plugin.Ignore {
 				break
@@ -87,14 +96,16 @@ func (b *Broker) askAuthenticators(ctx context.Context, l *plugin.Login) (d plug
 		failed = false
 	}()
 	if failed {
-		d = denied("panic")
+		d, broken = denied("panic"), true
 	}
-	return d, id
+	return d, id, broken
 }
 
 // authenticated goes on after the authenticators; Ignore means that none was decisive.
-func (c *connection) authenticated(d plugin.Decision, id plugin.Identity) {
+func (c *connection) authenticated(d plugin.Decision, id plugin.Identity, broken bool) {
 	switch {
+	case d.Verdict == plugin.Deny && d.Code == mqtt.ConnectionRateExceeded:
+		c.refuse(plugin.TooManyAttempts, d.Code, "")
 	case d.Verdict == plugin.Allow:
 		c.granted(id, false)
 	case d.Verdict == plugin.Ignore && c.anonymousWelcome():
@@ -107,7 +118,11 @@ func (c *connection) authenticated(d plugin.Decision, id plugin.Identity) {
 		if d.Code != 0 && d.Code != mqtt.NotAuthorized {
 			code = d.Code
 		}
-		c.refuse(plugin.BadCredentials, code, d.Rule)
+		cause := plugin.BadCredentials
+		if broken {
+			cause = plugin.AuthenticatorFailed
+		}
+		c.refuse(cause, code, d.Rule)
 	}
 }
 
@@ -129,7 +144,13 @@ func (c *connection) exchange(x plugin.EnhancedAuthenticator, data []byte) {
 	again := c.state == open
 	ex := c.exchangeOf(again)
 	var step exchangeStep
-	job := func(ctx context.Context) { step = b.exchangeStep(ctx, x, *ex, client, data) }
+	g := c.guesser()
+	job := func(ctx context.Context) {
+		step = b.exchangeStep(ctx, x, *ex, client, data)
+		if step.done || step.refused() {
+			b.countLogin(g, step.d, step.broken)
+		}
+	}
 	then := func() {
 		*ex = step.exchange
 		if again {
@@ -160,6 +181,7 @@ type exchangeStep struct {
 	done     bool
 	d        plugin.Decision
 	id       plugin.Identity
+	broken   bool // the method failed, which refuses
 }
 
 // refused says that the exchange has ended badly: it ends well only by a clear Allow.
@@ -184,7 +206,7 @@ func (b *Broker) exchangeStep(ctx context.Context, x plugin.EnhancedAuthenticato
 		failed = err != nil
 	}()
 	if failed {
-		s.done, s.d = true, denied("error")
+		s.done, s.d, s.broken = true, denied("error"), true
 	}
 	return s
 }
@@ -197,7 +219,11 @@ func (c *connection) exchanged(s exchangeStep) {
 		if code == 0 {
 			code = mqtt.NotAuthorized
 		}
-		c.refuse(plugin.BadCredentials, code, "")
+		cause := plugin.BadCredentials
+		if s.broken {
+			cause = plugin.AuthenticatorFailed
+		}
+		c.refuse(cause, code, "")
 	case s.done:
 		c.login.data = s.reply
 		c.granted(s.id, false)

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/noctule/noctule/broker/attempt"
+	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
@@ -43,6 +45,10 @@ type Broker struct {
 	keeper keeper
 	drops  *journal.Journal
 	alarms alarms
+
+	bans     *ban.List
+	flapping *ban.Flapping
+	attempts *attempt.Limiter
 
 	notices  [store.SlowDiskEnd + 1]atomic.Int64 // of the store, by kind
 	full     atomic.Bool                         // the disk, as the notices have it
@@ -84,6 +90,10 @@ func New(o Options) (*Broker, error) {
 	if b.drops = o.Drops; b.drops == nil {
 		b.drops = journal.New(journal.Options{Now: o.Now})
 	}
+	if b.bans = o.Bans; b.bans == nil {
+		b.bans = ban.New(o.Now)
+	}
+	b.flapping, b.attempts = ban.NewFlapping(b.bans), attempt.New()
 	if o.Random == nil {
 		b.opts.Random = func(p []byte) { rand.Read(p) } // never fails, by its documentation
 	}
@@ -113,6 +123,7 @@ func New(o Options) (*Broker, error) {
 		b.loops.Stop(context.Background())
 		b.store.Close() // err matters more
 		b.drops.Close()
+		b.bans.Close()
 		b.events.stop()
 		return nil, err
 	}
@@ -223,6 +234,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	b.keeper.stop()
 	storeErr := b.store.Close()
 	b.drops.Close()
+	b.bans.Close()
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	loopErr := b.loops.Stop(stopCtx)

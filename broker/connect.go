@@ -63,7 +63,9 @@ func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) err
 	}
 	c.login, c.client = l, l.Client
 	c.will = c.sh.willOf(p, l.Client)
-	c.authenticate()
+	if !c.keptOut() {
+		c.authenticate()
+	}
 	return nil
 }
 
@@ -141,6 +143,9 @@ func (a *arrival) Run(*loop.Loop) {
 func (sh *shard) arrive(c *connection) {
 	if sh.draining {
 		c.refuse(plugin.ServerShuttingDown, mqtt.ServerShuttingDown, "")
+		return
+	}
+	if c.keptOut() { // by the name that the login gave, or by a ban made meanwhile
 		return
 	}
 	id := sh.identities[c.client.ID]
@@ -239,6 +244,9 @@ func (c *connection) opened(cl *store.Claim) {
 		c.refuse(plugin.ReceiverTooSmall, mqtt.PacketTooLarge, "Maximum Packet Size is below that of CONNACK")
 		return
 	}
+	if c.flaps() {
+		return
+	}
 	c.state = open
 	c.sess = session.New[tag](l.terms.Limits)
 	if l.enhanced {
@@ -327,7 +335,8 @@ func (c *connection) answerRefusal(code mqtt.ReasonCode) bool {
 	}
 	switch code {
 	case mqtt.UnsupportedProtocolVersion, mqtt.ClientIdentifierNotValid, mqtt.ServerUnavailable, mqtt.ServerBusy,
-		mqtt.BadUserNameOrPassword, mqtt.NotAuthorized, mqtt.ServerShuttingDown, mqtt.QuotaExceeded, mqtt.BadAuthenticationMethod:
+		mqtt.BadUserNameOrPassword, mqtt.NotAuthorized, mqtt.ServerShuttingDown, mqtt.QuotaExceeded, mqtt.BadAuthenticationMethod,
+		mqtt.Banned, mqtt.ConnectionRateExceeded:
 		return true
 	}
 	return false

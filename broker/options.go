@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/noctule/noctule/broker/attempt"
+	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
@@ -26,6 +28,8 @@ type Options struct {
 	Watch *StoreWatch
 	// Drops is the journal of dropped messages. Nil means one in memory. The broker closes it at Shutdown.
 	Drops *journal.Journal
+	// Bans keep clients out. Nil means a list in memory. The broker closes it at Shutdown.
+	Bans *ban.List
 	// Plugins are asked and told in this order.
 	Plugins []plugin.Plugin
 	// Logger gets life cycle at Info, connections at Debug. Nil discards.
@@ -127,6 +131,10 @@ type Policy struct {
 	// DurabilityByTopic gives messages of some topics another class than Options.Durability; the first filter that matches counts.
 	// It is looked at only for messages that go to the store.
 	DurabilityByTopic []TopicDurability
+	// LoginAttempts slows down who guesses passwords; the zero value does not.
+	LoginAttempts attempt.Policy
+	// Flapping bans client identifiers that connect too often; the zero value bans nobody.
+	Flapping ban.FlappingPolicy
 	// WhenFull is what publishers of messages that must be kept get while the disk is full.
 	WhenFull WhenFull
 }

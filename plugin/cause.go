@@ -47,6 +47,8 @@ const (
 	AuthenticationMethod
 	AuthenticatorFailed
 	SessionOwner
+	Banned
+	TooManyAttempts
 	TooManyConnections
 	ForeignOrigin
 	HandshakeFailed
@@ -83,7 +85,8 @@ var causeWords = [causes]string{
 
 	ConnectTimeout: "connect_timeout", UnsupportedVersion: "unsupported_version", ClientIDInvalid: "client_id_invalid",
 	BadCredentials: "bad_credentials", AuthenticationMethod: "authentication_method",
-	AuthenticatorFailed: "authenticator_failed", SessionOwner: "session_owner", TooManyConnections: "too_many_connections",
+	AuthenticatorFailed: "authenticator_failed", SessionOwner: "session_owner", Banned: "banned",
+	TooManyAttempts: "too_many_attempts", TooManyConnections: "too_many_connections",
 	ForeignOrigin: "foreign_origin", HandshakeFailed: "handshake_failed", ServerUnavailable: "server_unavailable",
 
 	QueueFull: "queue_full", MessageExpired: "message_expired", ReceiverSlow: "receiver_slow",
@@ -127,5 +130,5 @@ var causeCodes = map[Cause]mqtt.ReasonCode{
 	InternalError: mqtt.UnspecifiedError, UnsupportedVersion: mqtt.UnsupportedProtocolVersion,
 	ClientIDInvalid: mqtt.ClientIdentifierNotValid, BadCredentials: mqtt.BadUserNameOrPassword,
 	AuthenticationMethod: mqtt.BadAuthenticationMethod, AuthenticatorFailed: mqtt.BadUserNameOrPassword,
-	SessionOwner: mqtt.NotAuthorized, TooManyConnections: mqtt.ServerBusy, ServerUnavailable: mqtt.ServerUnavailable,
+	SessionOwner: mqtt.NotAuthorized, Banned: mqtt.Banned, TooManyAttempts: mqtt.ConnectionRateExceeded, TooManyConnections: mqtt.ServerBusy, ServerUnavailable: mqtt.ServerUnavailable,
 }

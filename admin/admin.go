@@ -4,7 +4,8 @@
 // Package admin is the HTTP server for those who run a broker: health, metrics, profiles and a small status page.
 //
 // It has no login. It listens on loopback unless its owner decided otherwise, answers only to names that cannot be the work of
-// DNS rebinding, and gives profiles, what is stored and the list of dropped messages to this host only. It reads and changes nothing.
+// DNS rebinding, and gives profiles, what is stored, bans and the list of dropped messages to this host only. It reads and changes nothing,
+// but for bans, and those for who has the key: the user as whom the broker runs.
 //
 // A Server owns its listener and the goroutines of net/http; Close ends them.
 package admin
@@ -46,6 +47,8 @@ type Source struct {
 	Broker    *broker.Broker
 	Transport transport.Server
 	Started   time.Time
+	// Key has to come with requests that change something; empty refuses them all.
+	Key string
 }
 
 // Options are what a Server is made of.
@@ -94,6 +97,9 @@ func routes(src Source) *http.ServeMux {
 	mux.HandleFunc("GET /{$}", src.status)
 	mux.HandleFunc("GET /api/v1/alarms", src.alarms)
 	mux.HandleFunc("GET /api/v1/drops", localOnly(src.drops))
+	mux.HandleFunc("GET /api/v1/bans", localOnly(src.bans))
+	mux.HandleFunc("POST /api/v1/bans", localOnly(src.changes(src.ban)))
+	mux.HandleFunc("DELETE /api/v1/bans", localOnly(src.changes(src.unban)))
 	mux.HandleFunc("GET /api/v1/store", localOnly(src.inventory))
 	mux.HandleFunc("GET /api/v1/backup", localOnly(src.backup))
 	mux.HandleFunc("GET /debug/pprof/", localOnly(pprof.Index))

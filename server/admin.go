@@ -5,9 +5,13 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -33,12 +37,29 @@ func (s *Server) listenAdmin() (net.Listener, error) {
 	return nil, fmt.Errorf("admin: %w; choose another admin.address, or off", err)
 }
 
+// writeKey makes the key that changes by the admin server want, and writes it where only this user, who runs the verbs, can read it. A new one
+// with each start.
+func (s *Server) writeKey(dir string) error {
+	if s.config.Admin.Off() {
+		return nil
+	}
+	s.key = rand.Text()
+	path := filepath.Join(dir, admin.KeyFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // its mode might be another one
+		return fmt.Errorf("admin: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(s.key+"\n"), 0o600); err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	return nil
+}
+
 // openAdmin makes the admin server for its socket.
 func (s *Server) openAdmin(l net.Listener) {
 	s.admin = admin.New(l, admin.Options{
 		Source: admin.Source{
 			Version: s.opts.Version, Phase: s.Phase, Alive: s.alive, Listeners: s.Addresses, Broker: s.broker,
-			Transport: s.transport, Started: time.Now(),
+			Transport: s.transport, Started: time.Now(), Key: s.key,
 		},
 		Hosts: s.config.Admin.Hosts, Logger: s.log,
 	})

@@ -23,6 +23,7 @@ import (
 
 	"github.com/noctule/noctule/admin"
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/server/config"
@@ -55,6 +56,8 @@ type Server struct {
 	store     store.Store // until the broker has it
 	watch     broker.StoreWatch
 	drops     *journal.Journal
+	bans      *ban.List // nil: in memory
+	key       string    // for changes by the admin server; empty: it takes none
 	broker    *broker.Broker
 	transport transport.Server
 	sockets   []*socket
@@ -123,7 +126,7 @@ func (s *Server) build() error {
 	limits := c.Limits.Limits
 	if err = s.openStore(); err == nil {
 		s.broker, err = broker.New(broker.Options{
-			Store: s.store, Durability: c.Store.Durability, Watch: &s.watch, Drops: s.drops, Plugins: plugins, Logger: s.log,
+			Store: s.store, Durability: c.Store.Durability, Watch: &s.watch, Drops: s.drops, Bans: s.bans, Plugins: plugins, Logger: s.log,
 			Limits: &limits, Policy: c.Policy, HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version, NewPoller: wires.newPoller,
 			StallAlarm: stallAlarm(c.Alarms.LoopBlocked),
 		})

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
+	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/broker/journal"
 	"github.com/noctule/noctule/server/config"
 	"github.com/noctule/noctule/store"
@@ -35,7 +37,10 @@ func (s *Server) openStore() error {
 		return cannotOpen(dir, err)
 	}
 	s.drops = journal.New(journal.Options{Dir: dir, Logger: s.log})
-	return nil
+	if s.bans, err = ban.Open(dir, time.Now, s.log); err != nil {
+		return fmt.Errorf("%w; mend the file or move it away: without it nobody is banned", err)
+	}
+	return s.writeKey(dir)
 }
 
 // dataDirectory makes the data directory where there is none, and gives its whole path.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/broker/attempt"
+	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/store"
 )
 
@@ -165,11 +167,15 @@ func Default() *Config {
 		Log:       Log{Level: "info", Format: "text"},
 		Auth:      Auth{HookTimeout: 5 * time.Second},
 		Limits:    Limits{Limits: broker.DefaultLimits()},
-		Policy:    broker.Policy{SysInterval: 10 * time.Second},
-		Store:     Store{Limits: broker.DefaultStoreLimits(), WriteBuffer: 32 << 20},
-		Alarms:    Alarms{LoopBlocked: time.Second},
-		Shutdown:  Shutdown{Timeout: 10 * time.Second},
-		places:    map[string]place{},
+		Policy: broker.Policy{
+			SysInterval:   10 * time.Second,
+			LoginAttempts: attempt.Policy{Free: 10, Delay: time.Second, Most: 5 * time.Minute},
+			Flapping:      ban.FlappingPolicy{Window: time.Minute, For: 5 * time.Minute},
+		},
+		Store:    Store{Limits: broker.DefaultStoreLimits(), WriteBuffer: 32 << 20},
+		Alarms:   Alarms{LoopBlocked: time.Second},
+		Shutdown: Shutdown{Timeout: 10 * time.Second},
+		places:   map[string]place{},
 	}
 }
 

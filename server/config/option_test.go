@@ -21,11 +21,11 @@ func TestEveryFieldHasAnOption(t *testing.T) {
 		}
 		reachable[p] = o.name
 	}
-	for _, holder := range []any{&c.Limits.Limits, &c.Policy, &c.Store, &c.Store.Limits, &c.Admin, &c.Log, &c.Auth, &c.Alarms, &c.Shutdown} {
+	for _, holder := range []any{&c.Limits.Limits, &c.Policy, &c.Policy.LoginAttempts, &c.Policy.Flapping, &c.Store, &c.Store.Limits, &c.Admin, &c.Log, &c.Auth, &c.Alarms, &c.Shutdown} {
 		v := reflect.ValueOf(holder).Elem()
 		for i := range v.NumField() {
 			name := v.Type().Field(i).Name
-			if name == "ServerReference" || holder == any(&c.Store) && name == "Limits" { // the administrator's answer to one client; a holder of its own
+			if name == "ServerReference" || holder == any(&c.Store) && name == "Limits" || holder == any(&c.Policy) && (name == "LoginAttempts" || name == "Flapping") { // the administrator's answer to one client; holders of their own
 				continue
 			}
 			if _, ok := reachable[v.Field(i).Addr().Interface()]; !ok {

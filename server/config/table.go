@@ -84,6 +84,36 @@ var baseOptions = []option{
 		field: in(func(c *Config) any { return &c.Auth.HookTimeout }),
 	},
 	{
+		name: "auth.free_attempts", kind: count, reload: Live, max: 1_000_000,
+		doc:   "Logins of one user, from all addresses or from one, that may fail in a row before the next one has to wait; an address has ten times as many. Who has logged in from an address before is judged by its own failures there alone. 0 turns waiting off.",
+		field: in(func(c *Config) any { return &c.Policy.LoginAttempts.Free }),
+	},
+	{
+		name: "auth.attempt_delay", kind: span, reload: Live, min: int64(time.Millisecond), max: 3600 * second,
+		doc:   "The first wait; it doubles with each failure. Logins during it are refused without asking anybody.",
+		field: in(func(c *Config) any { return &c.Policy.LoginAttempts.Delay }),
+	},
+	{
+		name: "auth.max_attempt_delay", kind: span, reload: Live, min: int64(time.Millisecond), max: 24 * 3600 * second,
+		doc:   "The longest wait.",
+		field: in(func(c *Config) any { return &c.Policy.LoginAttempts.Most }),
+	},
+	{
+		name: "auth.flapping_connects", kind: count, reload: Live, max: 1_000_000,
+		doc:   "Granted connects of one client identifier within auth.flapping_window; one more bans it for auth.flapping_ban. 0 bans nobody.",
+		field: in(func(c *Config) any { return &c.Policy.Flapping.Connects }),
+	},
+	{
+		name: "auth.flapping_window", kind: span, reload: Live, min: second, max: 24 * 3600 * second,
+		doc:   "The time within which connects are counted.",
+		field: in(func(c *Config) any { return &c.Policy.Flapping.Window }),
+	},
+	{
+		name: "auth.flapping_ban", kind: span, reload: Live, min: second, max: 365 * 24 * 3600 * second,
+		doc:   "How long a client that connects too often is banned.",
+		field: in(func(c *Config) any { return &c.Policy.Flapping.For }),
+	},
+	{
 		name: "plugins", kind: plugins, reload: AtRestart,
 		doc:   "Plug-ins in the order in which they are asked: a name, and the options of that plug-in. On a reload they read their files again.",
 		field: in(func(c *Config) any { return &c.Plugins }),

@@ -9,8 +9,10 @@
 // Hashing is dear, so at most Options.Parallel hashes are computed at once, and a login that succeeded is remembered for a
 // minute by a keyed digest. A name that is unknown costs the time of one that is known.
 //
+// Passwords in Mosquitto's older hashes are hashed anew when they are shown, and the file is written.
+//
 // The users read are immutable and swapped as a whole, so Authenticate may be called from any goroutine. A started Auth
-// owns one goroutine, which watches the file.
+// owns one goroutine, which watches the file, and for a moment one that writes it.
 package file
 
 import (
@@ -19,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +47,9 @@ type Options struct {
 	// Parallel is how many passwords are hashed at once, 1 to 1024; others wait. A hash takes a core for about 25 ms and 19 MiB.
 	// Default: half of the cores, so that a storm of logins leaves the others to the messages.
 	Parallel int `yaml:"parallel"`
+	// KeepOldHashes leaves passwords in the hashes $6$ and $7$ as they are, for a Mosquitto before 2.1 that reads the file too. Default
+	// false: at the first good login they are hashed anew by argon2id, and the file is written.
+	KeepOldHashes bool `yaml:"keep_old_hashes"`
 }
 
 // check fills in what is not given.
@@ -75,6 +81,7 @@ type Auth struct {
 	users   atomic.Pointer[users]
 	hashing chan struct{} // as many as may hash at once
 	watcher *textfile.Watcher
+	rehash  rehasher
 }
 
 var (
@@ -99,7 +106,9 @@ func New(o Options) (*Auth, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	return &Auth{opts: o, hashing: make(chan struct{}, o.Parallel)}, nil
+	a := &Auth{opts: o, hashing: make(chan struct{}, o.Parallel)}
+	a.rehash.a = a
+	return a, nil
 }
 
 // Name is "auth.file".
@@ -113,6 +122,9 @@ func (a *Auth) Start(_ context.Context, h plugin.Host) error {
 		return fmt.Errorf("%s: %w", Name, err)
 	}
 	a.watcher = textfile.Watch(f, func() {
+		if a.known() { // it is our own change
+			return
+		}
 		if err := a.Reload(context.Background()); err != nil {
 			a.log.Error("the users file cannot be used; the users of before stay", "err", err)
 		}
@@ -126,6 +138,7 @@ func (a *Auth) Stop(context.Context) error {
 		a.watcher.Stop()
 		a.watcher = nil
 	}
+	a.rehash.stop()
 	return nil
 }
 
@@ -135,6 +148,12 @@ func (a *Auth) Reload(context.Context) error {
 		return fmt.Errorf("%s: %w", Name, err)
 	}
 	return nil
+}
+
+// known says that the file has what is in use.
+func (a *Auth) known() bool {
+	f, err := textfile.Read(a.opts.Path)
+	return err == nil && slices.Equal(f.Lines, a.users.Load().lines)
 }
 
 // load reads the file and puts its users in use.
@@ -213,6 +232,9 @@ func (a *Auth) verify(ctx context.Context, u *users, user *user, name string, pa
 	}
 	if user.name == name {
 		u.recent.add(digest, a.now())
+		if !a.opts.KeepOldHashes {
+			a.rehash.add(u, user, password)
+		}
 	}
 	return true, nil
 }

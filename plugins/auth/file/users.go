@@ -23,6 +23,7 @@ type user struct {
 type users struct {
 	name   string // the file's, for rules
 	list   []*user
+	lines  []string // as they were read
 	byName map[string]*user
 	weak   int // how many have hashes that are quick to guess
 	recent *recent
@@ -30,7 +31,7 @@ type users struct {
 
 // parseUsers reads all lines, or none.
 func parseUsers(f *textfile.File) (*users, error) {
-	u := &users{name: f.Base(), byName: map[string]*user{}, recent: newRecent()}
+	u := &users{name: f.Base(), lines: f.Lines, byName: map[string]*user{}, recent: newRecent()}
 	for i, line := range f.Lines {
 		if textfile.Comment(line) {
 			continue

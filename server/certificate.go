@@ -43,7 +43,7 @@ func loadCertificates(c *config.Config, log *slog.Logger) (certificates, error) 
 
 func tlsOptions(t *config.TLS, log *slog.Logger) tlsconf.Options {
 	o := tlsconf.Options{
-		CertFile: t.Cert, KeyFile: t.Key, ClientCAFile: t.ClientCA, MinVersion: tls.VersionTLS12, Logger: log,
+		CertFile: t.Cert, KeyFile: t.Key, ClientCAFile: t.ClientCA, ClientCRLFile: t.ClientCRL, MinVersion: tls.VersionTLS12, Logger: log,
 		ClientAuth: map[config.ClientAuth]tlsconf.ClientAuth{
 			config.OptionalClientCert: tlsconf.Optional, config.RequiredClientCert: tlsconf.Required,
 		}[t.ClientAuth],

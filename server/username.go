@@ -64,6 +64,10 @@ func nameOf(c *x509.Certificate, from config.UsernameFrom) string {
 		return c.DNSNames[0]
 	case from == config.FromEmail && len(c.EmailAddresses) > 0:
 		return c.EmailAddresses[0]
+	case from == config.FromSubject:
+		return c.Subject.String()
+	case from == config.FromSerial:
+		return c.SerialNumber.Text(16)
 	}
 	return ""
 }

@@ -160,3 +160,16 @@ listeners:
 		t.Errorf("got %d", got)
 	}
 }
+
+func TestNamesOfCertificates(t *testing.T) {
+	c := &x509.Certificate{Subject: pkix.Name{CommonName: "lamp", Organization: []string{"Example"}}, SerialNumber: big.NewInt(0xBEEF),
+		DNSNames: []string{"lamp.example.org"}, EmailAddresses: []string{"lamp@example.org"}}
+	for from, want := range map[config.UsernameFrom]string{
+		config.FromCommonName: "lamp", config.FromDNS: "lamp.example.org", config.FromEmail: "lamp@example.org",
+		config.FromSubject: "CN=lamp,O=Example", config.FromSerial: "beef", config.FromNothing: "",
+	} {
+		if got := nameOf(c, from); got != want {
+			t.Errorf("%d: %q, want %q", from, got, want)
+		}
+	}
+}

@@ -124,6 +124,9 @@ func (l *Listener) check(wrong func(path, problem, fix string)) {
 	if t.ClientCA != "" && t.ClientAuth == NoClientCert {
 		wrong(l.path+".tls.client_ca", "clients are not asked for a certificate", "write tls.client_auth: required")
 	}
+	if t.ClientCRL != "" && t.ClientAuth == NoClientCert {
+		wrong(l.path+".tls.client_crl", "clients are not asked for a certificate", "write tls.client_auth: required")
+	}
 	if t.UsernameFrom != FromNothing && t.ClientAuth == NoClientCert {
 		wrong(l.path+".tls.username_from", "clients are not asked for a certificate", "write tls.client_auth: required")
 	}

@@ -58,6 +58,7 @@ type Listener struct {
 type TLS struct {
 	Cert, Key    string // PEM files
 	ClientCA     string // PEM file
+	ClientCRL    string // PEM or DER file
 	ClientAuth   ClientAuth
 	MinVersion   string // "1.2" or "1.3"
 	UsernameFrom UsernameFrom
@@ -89,6 +90,8 @@ const (
 	FromCommonName
 	FromDNS
 	FromEmail
+	FromSubject
+	FromSerial
 )
 
 // Proxy says whose PROXY protocol headers are believed.

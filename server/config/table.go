@@ -444,6 +444,11 @@ var listenerTable = &table{
 			field: in(func(l *Listener) any { return &l.TLS.ClientCA }),
 		},
 		{
+			name: "tls.client_crl", kind: text, reload: AtRestart, check: checkPath, words: []string{"/etc/noctule/revoked.crl"},
+			doc:   "Lists of revoked client certificates, signed by those authorities: PEM, or one in DER. A certificate is refused that is on its issuer's list, or whose issuer has no list or one that has expired. Connections that are open stay.",
+			field: in(func(l *Listener) any { return &l.TLS.ClientCRL }),
+		},
+		{
 			name: "tls.client_auth", kind: word, reload: AtRestart, words: []string{"none", "optional", "required"},
 			doc:   "Whether clients show a certificate. One that is shown must be valid.",
 			field: in(func(l *Listener) any { return &l.TLS.ClientAuth }),
@@ -454,8 +459,8 @@ var listenerTable = &table{
 			field: in(func(l *Listener) any { return &l.TLS.MinVersion }),
 		},
 		{
-			name: "tls.username_from", kind: word, reload: AtRestart, words: []string{"none", "cn", "san_dns", "san_email"},
-			doc:   "Lets clients with a valid certificate in, with a name of the certificate as user name: the common name, the first DNS name or the first e-mail address.",
+			name: "tls.username_from", kind: word, reload: AtRestart, words: []string{"none", "cn", "san_dns", "san_email", "subject", "serial"},
+			doc:   "Lets clients with a valid certificate in, with a name of the certificate as user name: the common name, the first DNS name, the first e-mail address, the whole subject as CN=lamp,O=Example, or the serial number in hexadecimal.",
 			field: in(func(l *Listener) any { return &l.TLS.UsernameFrom }),
 		},
 		{

@@ -15,7 +15,7 @@ import (
 // symbolic link, over the old.
 func (r *Reloader) watch() {
 	w, err := fsnotify.NewWatcher()
-	for _, file := range []string{r.opts.CertFile, r.opts.KeyFile, r.opts.ClientCAFile} {
+	for _, file := range []string{r.opts.CertFile, r.opts.KeyFile, r.opts.ClientCAFile, r.opts.ClientCRLFile} {
 		if err == nil && file != "" {
 			err = w.Add(filepath.Dir(file))
 		}

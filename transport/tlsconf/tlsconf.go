@@ -49,6 +49,9 @@ type Options struct {
 	// ClientCAFile holds the authorities, in PEM, that certificates of clients must come from. It is needed unless ClientAuth is None.
 	ClientCAFile string
 	ClientAuth   ClientAuth
+	// ClientCRLFile holds lists of revoked certificates, in PEM or one in DER, signed by those authorities. With it a client's certificate is
+	// refused that is on the list of its issuer, or whose issuer has no list or one that has expired. Empty: nothing is revoked.
+	ClientCRLFile string
 	// MinVersion is the least version of TLS, tls.VersionTLS12 if 0; older ones are refused.
 	MinVersion uint16
 	// Poll is how often the files are read although nothing told of a change; DefaultPoll if 0. It finds what
@@ -110,6 +113,8 @@ func (o *Options) check() error {
 		return errors.New("versions before 1.2 are not safe")
 	case o.ClientAuth != None && o.ClientCAFile == "":
 		return errors.New("certificates of clients are asked for, and no authority is named to judge them by")
+	case o.ClientAuth == None && o.ClientCRLFile != "":
+		return errors.New("certificates are revoked, and clients are not asked for any")
 	case o.ClientAuth > Required:
 		return errors.New("unknown client authentication")
 	}
@@ -148,8 +153,9 @@ func (r *Reloader) Reload() error {
 
 // files are the contents of what the options name.
 type files struct {
-	cert, key, authorities []byte
-	sum                    [sha256.Size]byte
+	cert, key, authorities, revoked []byte
+
+	sum [sha256.Size]byte
 }
 
 // read reads the files.
@@ -165,8 +171,13 @@ func (o *Options) read() (f files, err error) {
 			return f, fmt.Errorf("tls: client authorities: %w", err)
 		}
 	}
+	if o.ClientCRLFile != "" {
+		if f.revoked, err = os.ReadFile(o.ClientCRLFile); err != nil {
+			return f, fmt.Errorf("tls: revoked certificates: %w", err)
+		}
+	}
 	h := sha256.New()
-	for _, b := range [][]byte{f.cert, f.key, f.authorities} {
+	for _, b := range [][]byte{f.cert, f.key, f.authorities, f.revoked} {
 		fmt.Fprintf(h, "%d\n", len(b)) // a hash takes everything
 		h.Write(b)
 	}
@@ -210,6 +221,20 @@ func (o *Options) build(f files) (*tls.Config, error) {
 	if o.ClientAuth == Optional {
 		cfg.ClientAuth = tls.VerifyClientCertIfGiven
 	}
+	if o.ClientCRLFile == "" {
+		return cfg, nil
+	}
+	lists, err := parseRevoked(f.revoked, f.authorities)
+	if err != nil {
+		return nil, fmt.Errorf("tls: revoked certificates: %s: %w", o.ClientCRLFile, err)
+	}
+	for _, l := range lists {
+		if l.expired(time.Now()) {
+			o.Logger.Error("a list of revoked certificates has expired: its issuer's certificates are refused until there is a new one",
+				"file", o.ClientCRLFile, "issuer", l.issuer, "next_update", l.next)
+		}
+	}
+	cfg.VerifyConnection = lists.verify
 	return cfg, nil
 }
 

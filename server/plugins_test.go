@@ -4,6 +4,9 @@
 package server
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,5 +37,36 @@ func TestAuthenticatorOptions(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "n.yaml:2")) {
 			t.Errorf("%s: %v; want %q", c.text, err, c.want)
 		}
+	}
+}
+
+// Every configuration in docs/access.md is right.
+func TestExamplesOfAccess(t *testing.T) {
+	text, err := os.ReadFile("../docs/access.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for i, block := range strings.Split(string(text), "```yaml\n") {
+		if i == 0 {
+			continue
+		}
+		block, _, _ = strings.Cut(block, "```")
+		secret := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(secret, []byte("x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		block = regexp.MustCompile(`/run/secrets/\w+`).ReplaceAllLiteralString(block, secret)
+		cfg, err := config.Load(config.Input{File: "access.yaml", Text: []byte(block), Environ: []string{"API_TOKEN=t", "SUPERVISOR_TOKEN=t", "DB_PASSWORD=p"}})
+		if err == nil {
+			_, err = buildPlugins(cfg)
+		}
+		if err != nil {
+			t.Errorf("%s%v", block, err)
+		}
+		n++
+	}
+	if n < 8 {
+		t.Errorf("%d examples were seen", n)
 	}
 }

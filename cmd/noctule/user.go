@@ -42,10 +42,10 @@ sees the change within seconds.
 Exit codes: 0 done, 1 not done, 2 the command line is wrong.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return &exit{exitUsage, errors.New("user needs a verb: list, add, remove or passwd")}
+			return &exit{exitUsage, errors.New("user needs a verb: list, add, remove, passwd or import")}
 		},
 	}
-	cmd.AddCommand(userListCommand(), userAddCommand(), userRemoveCommand(), userPasswdCommand())
+	cmd.AddCommand(userListCommand(), userAddCommand(), userRemoveCommand(), userPasswdCommand(), userImportCommand())
 	return cmd
 }
 
@@ -302,4 +302,44 @@ func userRemoveCommand() *cobra.Command {
 	}
 	f.addTo(cmd)
 	return cmd
+}
+
+func userImportCommand() *cobra.Command {
+	f, replace := &userFlags{}, false
+	cmd := &cobra.Command{
+		Use:   "import FROM",
+		Short: "Take users over from another file, such as Mosquitto's",
+		Long: `Import takes the users of another file over, with their hashes: argon2id, Mosquitto's $7$ and $6$, bcrypt. Passwords in plain text are
+hashed before, by noctule passwd -U. All users are taken over, or none.`,
+		Example: "  noctule user import /etc/mosquitto/passwd --file users.txt",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := f.importFrom(args[0], replace)
+			if err != nil {
+				return &exit{exitFailed, err}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d users were taken over into %s\n", n, f.path)
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.path, "file", "f", authfile.DefaultFile, "the users file")
+	flags.BoolVar(&replace, "replace", false, "users who are there already are replaced")
+	return cmd
+}
+
+func (f *userFlags) importFrom(path string, replace bool) (int, error) {
+	from, err := authfile.Edit(path)
+	if err != nil {
+		return 0, err
+	}
+	to, err := authfile.EditOrCreate(f.path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := to.Import(from, replace)
+	if err != nil {
+		return 0, err
+	}
+	return n, to.Write()
 }

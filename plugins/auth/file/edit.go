@@ -125,6 +125,34 @@ func checkPassword(password []byte) error {
 	return nil
 }
 
+// Import takes the users of another file over, as they are hashed there. Users who are here already are an error unless replace is set; then
+// nothing has changed. It returns how many were taken over.
+func (e *Editor) Import(from *Editor, replace bool) (int, error) {
+	lines, n := slices.Clone(e.lines), 0
+	for i, line := range from.lines {
+		if textfile.Comment(line) {
+			continue
+		}
+		name, hash, err := parseLine(line)
+		if err != nil {
+			return 0, &textfile.Error{Path: from.file.Path, Line: i + 1, Text: err.Error()}
+		}
+		line = name + ":" + hash.String()
+		at := e.find(name)
+		switch {
+		case at >= 0 && !replace:
+			return 0, &textfile.Error{Path: from.file.Path, Line: i + 1, Text: fmt.Sprintf("there is a user %q already; --replace takes the imported one", name)}
+		case at >= 0:
+			lines[at] = line
+		default:
+			lines = append(lines, line)
+		}
+		n++
+	}
+	e.lines = lines
+	return n, nil
+}
+
 // Remove takes a user out. The error is ErrNoUser if there is none.
 func (e *Editor) Remove(name string) error {
 	i := e.find(name)

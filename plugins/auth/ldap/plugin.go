@@ -69,15 +69,14 @@ func Defaults() Options {
 
 // Auth is the plug-in. Before Start it refuses everybody.
 type Auth struct {
-	opts     Options
-	address  string // host and port
-	host     string
-	secure   bool
-	userDN   *remote.Template // nil: search
-	filter   *remote.Template
-	groupsBy *remote.Template // nil: no search for groups
-	attrs    []string
-	step     *remote.Step
+	opts    Options
+	address string // host and port
+	host    string
+	secure  bool
+	userDN  *remote.Template // nil: search
+	filter  *remote.Template
+	attrs   []string
+	step    *remote.Step
 }
 
 var (

@@ -56,7 +56,8 @@ func (b *Broker) waits(g guesser) bool {
 
 // mustWait refuses a login without asking anybody where the client has to wait.
 func (c *connection) mustWait() bool {
-	if !c.sh.b.waits(c.guesser()) {
+	h := &c.sh.b.hooks
+	if len(h.authenticators)+len(h.enhanced) == 0 || !c.sh.b.waits(c.guesser()) {
 		return false
 	}
 	c.refuse(plugin.TooManyAttempts, mqtt.ConnectionRateExceeded, "")

@@ -116,12 +116,13 @@ plugins:
     api_key: abc123
     nested: {client_secret: "def456", path: "${env:TOKEN}"}
     tokens: [ok]
+    headers: {Authorization: "Bearer b3arer", X-Api-Key: k3y}
 `)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := c.YAML()
-	for _, s := range []string{"s3cret", "hunter2", "abc123", "def456", "t0p"} {
+	for _, s := range []string{"s3cret", "hunter2", "abc123", "def456", "t0p", "b3arer", "k3y"} {
 		if strings.Contains(text, s) {
 			t.Errorf("%q is shown:\n%s", s, text)
 		}

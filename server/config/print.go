@@ -41,7 +41,7 @@ func flow(list []string) string {
 }
 
 // secret matches the names of options whose values are not shown.
-var secret = regexp.MustCompile(`(?i)(^|_)(password|passwd|passphrase|secret|token|credentials?|dsn|api_?key|private_?key|signing_?key)$`)
+var secret = regexp.MustCompile(`(?i)(^|[-_])(password|passwd|passphrase|secret|token|credentials?|dsn|api[-_]?key|private[-_]?key|signing[-_]?key|authorization)$`)
 
 // login matches a password within a URL.
 var login = regexp.MustCompile(`://([^/@:\s]*):[^/@\s]+@`)

@@ -180,6 +180,14 @@ type ReceiveAuthorizer interface {
 	AuthorizesReceive() bool
 }
 
+// SteadyAuthorizer is an Authorizer whose answer to one question, about one *Client, stays the same for as long as its rules do, so that the
+// broker may remember it.
+type SteadyAuthorizer interface {
+	Authorizer
+	// RulesVersion changes whenever rules change: after the new ones are in force. Called often, from any goroutine; it must not block.
+	RulesVersion() uint64
+}
+
 // SlowAuthorizer is an Authorizer that has to ask elsewhere. It is called on a worker goroutine, may block until ctx
 // ends, and holds up the connection that it is asked about, nobody else. An error denies.
 type SlowAuthorizer interface {

@@ -45,6 +45,44 @@ func TestACLTest(t *testing.T) {
 	calling("", "noctule", "acl").want(t, 2, "needs a verb")
 }
 
+// In our own language, with all that a client may be known by.
+func TestACLTestByRules(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "acl.txt")
+	rules := `deny any publish retain=yes #
+allow user alice client lamp-7 publish qos=0,1 home/#
+allow group staff address 10.0.0.0/8 subscribe news/#
+allow any both t/${claim.tenant}/#
+allow claim.role admin subscribe $SYS/#
+`
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		out  string
+	}{
+		{"alice publish home/x --client lamp-7 --qos 1", 0, "allow: acl.txt:2: allow user alice client lamp-7 publish qos=0,1 home/#\n"},
+		{"alice publish home/x --client lamp-7 --qos 2", 1, "deny: acl.txt: no rule allows it\n"},
+		{"alice publish home/x --client lamp-8", 1, "deny: acl.txt: no rule allows it\n"},
+		{"alice publish home/x --client lamp-7 --retain", 1, "deny: acl.txt:1: deny any publish retain=yes #\n"},
+		{"bob subscribe news/a --group night --group staff --address 10.1.2.3", 0, "allow: acl.txt:3: allow group staff address 10.0.0.0/8 subscribe news/#\n"},
+		{"bob subscribe news/a --group staff --address 11.1.2.3", 1, "deny: acl.txt: no rule allows it\n"},
+		{"bob subscribe news/a --group staff", 1, "deny: acl.txt: no rule allows it\n"},
+		{"bob will t/acme/x --claim tenant=acme --claim role=user", 0, "allow: acl.txt:4: allow any both t/${claim.tenant}/#\n"},
+		{"bob publish t/other/x --claim tenant=+", 1, "deny: acl.txt: no rule allows it\n"},
+		{"bob subscribe $share/g/$SYS/# --claim role=admin", 0, "allow: acl.txt:5: allow claim.role admin subscribe $SYS/#\n"},
+	} {
+		e := calling("", append([]string{"noctule", "acl", "test", "--file", file}, strings.Fields(c.args)...)...)
+		if e.code != c.code || e.out != c.out {
+			t.Errorf("%s: code %d, %q; want %d, %q", c.args, e.code, e.out, c.code, c.out)
+		}
+	}
+	for args, want := range map[string]string{"--qos 3": "0, 1 or 2", "--claim x": "name=value", "--claim =x": "name=value", "--address ten": "no IP address"} {
+		calling("", append([]string{"noctule", "acl", "test", "a", "publish", "b", "--file", file}, strings.Fields(args)...)...).want(t, 2, want)
+	}
+}
+
 // The manual's examples of acl test give what it says, by the file of rules in the manual.
 func TestACLExamplesOfTheManual(t *testing.T) {
 	rules, err := os.ReadFile("../../docs/plugins.md")

@@ -1,23 +1,25 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package file is the plug-in "acl.file": who may publish and subscribe to what, from a file in Mosquitto's format.
+// Package file is the plug-in "acl.file": who may publish and subscribe to what, from a file of rules.
 //
-//	topic read $SYS/broker/uptime     before the first user line: for clients without user name
-//	user alice
-//	topic readwrite home/#            read, write, readwrite (also if left out) or deny
-//	topic deny home/safe/#            wins over every other rule
-//	pattern write devices/%c/state    for everybody; %c is the client identifier, %u the user name
+//	allow any subscribe news/#
+//	deny  user alice both home/safe/#
+//	allow user alice both home/#
+//	allow group operators publish qos=0,1 cmd/+/set
+//	allow any publish devices/${clientid}/#
+//
+// The language is that of plugins/internal/rules; docs/acl.md tells it. Files of Mosquitto (user, topic, pattern) are read as they are.
 //
 // What no rule allows is denied, so an empty file denies everything, and a file that cannot be read whole is not used
 // at all: at Start that is an error, later the rules of before stay.
 //
-// A subscription is allowed if a read rule overlaps its filter. Each message is then asked about before it is delivered, by
-// the rules of that moment, so rights that were taken away end at once, for subscriptions, queued and retained
-// messages too.
+// A subscription is allowed if a rule allows some of what its filter matches, or with Broad: refuse, if one rule allows it all. Each
+// message is then asked about before it is delivered, by the rules of that moment, so rights that were taken away end at once, for
+// subscriptions, queued and retained messages too.
 //
-// The rules read are immutable and swapped as a whole with the decisions remembered for them, so Authorize may be called
-// from any goroutine; it neither blocks nor locks. A started ACL owns one goroutine, which watches the file.
+// The rules read are immutable and swapped as a whole, so Authorize may be called from any goroutine; it neither blocks nor locks. A
+// started ACL owns one goroutine, which watches the file.
 package file
 
 import (
@@ -27,6 +29,7 @@ import (
 	"sync/atomic"
 
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/plugins/internal/rules"
 	"github.com/noctule/noctule/plugins/internal/textfile"
 )
 
@@ -40,18 +43,31 @@ const DefaultFile = "acl.txt"
 type Options struct {
 	// Path is the file with the rules. Default acl.txt.
 	Path string `yaml:"path"`
+	// Unmatched is what becomes of an access that no rule is about: deny, or ignore, which asks the next plug-in. Default deny.
+	Unmatched string `yaml:"unmatched"`
+	// Broad is what becomes of a subscription of which rules allow a part: narrow lets it be and delivers that part, refuse refuses it.
+	// Default narrow.
+	Broad string `yaml:"broad_subscriptions"`
 }
 
 // ACL is the plug-in. Before Start it denies everything.
 type ACL struct {
 	opts    Options
 	log     *slog.Logger
-	rules   atomic.Pointer[rules]
+	rules   atomic.Pointer[inForce]
+	version atomic.Uint64
 	watcher *textfile.Watcher
+}
+
+// inForce is the rules of one reading of the file.
+type inForce struct {
+	*rules.Set
+	otherwise, tooBroad plugin.Decision
 }
 
 var (
 	_ plugin.ReceiveAuthorizer = (*ACL)(nil)
+	_ plugin.SteadyAuthorizer  = (*ACL)(nil)
 	_ plugin.Starter           = (*ACL)(nil)
 	_ plugin.Stopper           = (*ACL)(nil)
 	_ plugin.Reloader          = (*ACL)(nil)
@@ -63,8 +79,21 @@ func init() {
 		if err := decode(&o); err != nil {
 			return nil, err
 		}
+		if err := o.check(); err != nil {
+			return nil, err
+		}
 		return New(o), nil
 	})
+}
+
+func (o *Options) check() error {
+	if o.Unmatched != "" && o.Unmatched != "deny" && o.Unmatched != "ignore" {
+		return fmt.Errorf("unmatched is %q; write deny (what no rule allows is denied) or ignore (the next plug-in is asked)", o.Unmatched)
+	}
+	if o.Broad != "" && o.Broad != "narrow" && o.Broad != "refuse" {
+		return fmt.Errorf("broad_subscriptions is %q; write narrow (deliver what is allowed) or refuse", o.Broad)
+	}
+	return nil
 }
 
 // New makes the plug-in. The file is read by Start.
@@ -124,35 +153,50 @@ func (a *ACL) load() (*textfile.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := parse(f)
+	set, err := rules.Read(f)
 	if err != nil {
 		return nil, err
 	}
 	if f.WritableByOthers() {
 		a.log.Warn("every user of this computer can change the file of rules; run chmod o-w on it", "file", f.Path)
 	}
-	if r.count == 0 {
+	if set.Len() == 0 {
 		a.log.Warn("the file has no rules, so everything is denied", "file", f.Path)
 	}
-	r.decided = newDecisions()
+	r := &inForce{Set: set, otherwise: plugin.Decision{Verdict: plugin.Deny, Rule: f.Base() + ": no rule allows it"},
+		tooBroad: plugin.Decision{Verdict: plugin.Deny, Rule: f.Base() + ": no rule allows all of it"}}
+	if a.opts.Unmatched == "ignore" && set.Len() > 0 {
+		r.otherwise = plugin.Decision{}
+	}
 	a.rules.Store(r)
+	a.version.Add(1)
 	return f, nil
 }
 
 // AuthorizesReceive is true: each delivery is asked about.
 func (a *ACL) AuthorizesReceive() bool { return true }
 
-// Authorize answers from memory. It never says Ignore.
+// RulesVersion changes after rules that were read have come into force.
+func (a *ACL) RulesVersion() uint64 { return a.version.Load() }
+
+// Authorize answers from memory. It says Ignore only with Unmatched: ignore.
 func (a *ACL) Authorize(x *plugin.Access) plugin.Decision {
 	r := a.rules.Load()
 	if r == nil {
 		return plugin.Decision{Verdict: plugin.Deny, Rule: Name + ": not started"}
 	}
-	w, k := whoIs(x.Client), kindOf(x.Action)
-	if d, ok := r.decided.find(w, k, x.Topic); ok {
-		return d
+	var d plugin.Decision
+	whole := true
+	if x.Action == plugin.Subscribe {
+		d, whole = r.Subscription(x)
+	} else {
+		d = r.Decide(x)
 	}
-	d := r.decide(w, x.Action, x.Topic)
-	r.decided.keep(w, k, x.Topic, d)
+	switch {
+	case d.Verdict == plugin.Ignore:
+		return r.otherwise
+	case d.Verdict == plugin.Allow && !whole && a.opts.Broad == "refuse":
+		return r.tooBroad
+	}
 	return d
 }

@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package file
+package rules
 
 import (
 	"strings"

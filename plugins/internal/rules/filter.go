@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package file
+package rules
 
 import "strings"
 
@@ -71,4 +71,31 @@ func spelledOut(filter string) string {
 
 func startsWild(filter string) bool {
 	return strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")
+}
+
+// both is a filter for the names that two overlapping filters have in common. It allocates.
+func both(a, b string) string {
+	a, b = spelledOut(a), spelledOut(b)
+	var out strings.Builder
+	for {
+		x, aRest, aMore := strings.Cut(a, "/")
+		y, bRest, bMore := strings.Cut(b, "/")
+		switch {
+		case x == "#":
+			out.WriteString(b)
+			return out.String()
+		case y == "#":
+			out.WriteString(a)
+			return out.String()
+		case x == "+":
+			out.WriteString(y)
+		default:
+			out.WriteString(x)
+		}
+		if !aMore || !bMore { // where one goes on, it is with a # that takes nothing here
+			return out.String()
+		}
+		out.WriteByte('/')
+		a, b = aRest, bRest
+	}
 }

@@ -58,7 +58,6 @@ type Broker struct {
 	failure  error         // why; after failed
 
 	viewSuffices bool // no plug-in needs a clone of each QoS 0 message
-	deliverHooks bool // a plug-in sees each delivery
 
 	phase        atomic.Int32 // plugin.Phase
 	connected    atomic.Int64
@@ -116,7 +115,6 @@ func New(o Options) (*Broker, error) {
 	b.sys = newSysTopics(b)
 	b.events = newEvents(o.Plugins, o.ObserverQueue, b)
 	b.viewSuffices = len(b.hooks.publishers) == 0 && !b.events.wanted[messageReceived] && !b.events.wanted[messageDelivered]
-	b.deliverHooks = len(b.hooks.receivers)+len(b.hooks.deliverers) > 0
 	o.Watch.attach(b)
 	b.loops.Start()
 	if err := b.startPlugins(); err != nil {

@@ -61,6 +61,9 @@ type connection struct {
 	merge      *merged // of the fan-out at hand, where filters overlap
 	next, prev *connection
 
+	known  *plugin.Client // client, when serial was given
+	serial uint64         // see rightsOf
+
 	keepAlive int64 // nanoseconds until silence ends the connection; 0 = never
 	rare      *rare // nil until it is needed
 

@@ -60,10 +60,18 @@ func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 	}
 	l := c.sess.Limits()
 	own := c.version == mqtt.V5 && (len(ids) > 0 || l.AliasesOut > 0 || f.m != nil && f.m.Expiry != 0)
-	if own || b.deliverHooks {
+	if own || len(b.hooks.deliverers) > 0 {
 		d := session.Delivery[tag]{Message: f.message(), Retain: retain, Identifiers: ids}
 		c.sendQoS0(&d)
 		return
+	}
+	if b.hooks.receives(c.client) {
+		a := &sh.delivery
+		*a = plugin.Access{Topic: view(f.topic), Retain: f.retain}
+		if !c.mayReceive(a) {
+			sh.drop(c.client.ID, f.m, plugin.DeliveryRefused)
+			return
+		}
 	}
 	if len(f.payload) >= blockSize {
 		c.deliverLarge(f, retain)
@@ -149,10 +157,7 @@ func (c *connection) sendQoS0(d *session.Delivery[tag]) {
 // passHooks asks the plug-ins that see each delivery; false: it is refused.
 func (c *connection) passHooks(d *session.Delivery[tag]) bool {
 	b := c.sh.b
-	if !b.deliverHooks {
-		return true
-	}
-	if len(b.hooks.receivers) > 0 && !b.mayReceive(c.client, d.Message) {
+	if b.hooks.receives(c.client) && !c.mayReceiveMessage(d.Message) {
 		c.sh.drop(c.client.ID, d.Message, plugin.DeliveryRefused)
 		return false
 	}

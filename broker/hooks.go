@@ -18,17 +18,26 @@ import (
 type hooks struct {
 	authenticators []plugin.Authenticator
 	enhanced       map[string]plugin.EnhancedAuthenticator
-	authorizers    []plugin.Authorizer
+	authorizers    []authorizer
 	receivers      []plugin.Authorizer // authorizers that are asked before a delivery too
-	slow           []plugin.SlowAuthorizer
+	grants         plugin.GrantAuthorizer
+	steady         bool // what authorizers said may be remembered
+	versions       []plugin.SteadyAuthorizer
 	publishers     []plugin.PublishInterceptor
 	subscribers    []plugin.SubscribeInterceptor
 	deliverers     []plugin.DeliverInterceptor
 }
 
+// authorizer is a plug-in that decides about accesses: from memory, or by asking elsewhere, or the second where the first has no answer.
+type authorizer struct {
+	fast plugin.Authorizer     // nil if it has none
+	slow plugin.SlowAuthorizer // likewise
+}
+
 func (h *hooks) add(ps []plugin.Plugin) error {
 	names := map[string]bool{}
 	h.enhanced = map[string]plugin.EnhancedAuthenticator{}
+	h.steady = true
 	for _, p := range ps {
 		if names[p.Name()] {
 			return fmt.Errorf("broker: two plug-ins are called %q", p.Name())
@@ -43,14 +52,8 @@ func (h *hooks) add(ps []plugin.Plugin) error {
 			}
 			h.enhanced[x.Method()] = x
 		}
-		if x, ok := p.(plugin.Authorizer); ok {
-			h.authorizers = append(h.authorizers, x)
-			if r, ok := p.(plugin.ReceiveAuthorizer); ok && r.AuthorizesReceive() {
-				h.receivers = append(h.receivers, x)
-			}
-		}
-		if x, ok := p.(plugin.SlowAuthorizer); ok {
-			h.slow = append(h.slow, x)
+		if err := h.addAuthorizer(p); err != nil {
+			return err
 		}
 		if x, ok := p.(plugin.PublishInterceptor); ok {
 			h.publishers = append(h.publishers, x)
@@ -65,8 +68,54 @@ func (h *hooks) add(ps []plugin.Plugin) error {
 	return nil
 }
 
-// authorizes says whether anybody decides about accesses.
-func (h *hooks) authorizes() bool { return len(h.authorizers)+len(h.slow) > 0 }
+func (h *hooks) addAuthorizer(p plugin.Plugin) error {
+	fast, isFast := p.(plugin.Authorizer)
+	slow, isSlow := p.(plugin.SlowAuthorizer)
+	if v, ok := p.(plugin.SteadyAuthorizer); ok {
+		h.versions = append(h.versions, v)
+	} else if isFast {
+		h.steady = false
+	}
+	if x, ok := p.(plugin.GrantAuthorizer); ok {
+		if h.grants != nil {
+			return fmt.Errorf("broker: two plug-ins read the rules of logins: %q is the second", p.Name())
+		}
+		h.grants = x
+		return nil
+	}
+	if isFast || isSlow {
+		h.authorizers = append(h.authorizers, authorizer{fast, slow})
+	}
+	if r, ok := p.(plugin.ReceiveAuthorizer); ok && r.AuthorizesReceive() {
+		h.receivers = append(h.receivers, fast)
+	}
+	return nil
+}
+
+// version changes with the rules of any authorizer.
+func (h *hooks) version() (n uint64) {
+	for _, v := range h.versions {
+		n += v.RulesVersion()
+	}
+	return n
+}
+
+// ruled says whether a client's login has brought rules.
+func ruled(c *plugin.Client) bool { return c.Grant != nil && len(c.Grant.Rules) > 0 }
+
+// authorizes says whether anybody decides about a client's accesses.
+func (h *hooks) authorizes(c *plugin.Client) bool { return len(h.authorizers) > 0 || ruled(c) }
+
+// receives says whether anybody decides about deliveries to a client.
+func (h *hooks) receives(c *plugin.Client) bool { return len(h.receivers) > 0 || ruled(c) }
+
+// byGrant asks about a client whose login has brought rules: Ignore where they say nothing.
+func (h *hooks) byGrant(a *plugin.Access) plugin.Decision {
+	if h.grants == nil {
+		return denied("no plug-in reads the rules of this login")
+	}
+	return h.grants.Authorize(a)
+}
 
 // denied is the answer where deciders exist and none was decisive, or one failed.
 func denied(rule string) plugin.Decision {
@@ -82,71 +131,92 @@ func (b *Broker) guard(hook string, failed *bool) {
 	}
 }
 
-// decide asks the authorizers that answer from memory. undecided: those that have to ask elsewhere come next.
+// decide asks the authorizers, in order, until one has to ask elsewhere: undecided, decideSlow goes on. Any goroutine.
 func (b *Broker) decide(a *plugin.Access) (d plugin.Decision, undecided bool) {
-	if !b.hooks.authorizes() {
+	if !b.hooks.authorizes(a.Client) {
 		return plugin.Decision{Verdict: plugin.Allow}, false
 	}
+	return b.ask(a, func(plugin.SlowAuthorizer) (plugin.Decision, bool) { return plugin.Decision{}, true })
+}
+
+// decideSlow is decide with those that may block. On a worker goroutine.
+func (b *Broker) decideSlow(ctx context.Context, a *plugin.Access) plugin.Decision {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
+	defer cancel()
+	d, _ := b.ask(a, func(x plugin.SlowAuthorizer) (plugin.Decision, bool) {
+		d, err := x.AuthorizeSlow(ctx, a)
+		if err != nil {
+			b.log.Warn("an authorizer failed; denied", "client", a.Client.ID, "err", err)
+			d = denied("error")
+		}
+		return d, false
+	})
+	return d
+}
+
+// ask gives the first decisive answer, or Deny. Where there is none from memory, slow is asked, and may end it. A panic denies.
+func (b *Broker) ask(a *plugin.Access, slow func(plugin.SlowAuthorizer) (plugin.Decision, bool)) (d plugin.Decision, ended bool) {
 	failed := true
 	func() {
 		defer b.guard("authorize", &failed)
-		for _, x := range b.hooks.authorizers {
-			if d = x.Authorize(a); d.Verdict != plugin.Ignore {
-				break
-			}
-		}
+		d, ended = b.hooks.ask(a, slow)
 		failed = false
 	}()
 	switch {
 	case failed:
 		return denied("panic"), false
-	case d.Verdict != plugin.Ignore:
-		return d, false
-	case len(b.hooks.slow) > 0:
-		return d, true
+	case !ended && d.Verdict == plugin.Ignore:
+		return denied("default"), false
 	}
-	return denied("default"), false
+	return d, ended
 }
 
-// decideSlow asks the authorizers that may block. On a worker goroutine.
-func (b *Broker) decideSlow(ctx context.Context, a *plugin.Access) (d plugin.Decision) {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
-	defer cancel()
+func (h *hooks) ask(a *plugin.Access, slow func(plugin.SlowAuthorizer) (plugin.Decision, bool)) (d plugin.Decision, ended bool) {
+	if ruled(a.Client) {
+		if d = h.byGrant(a); d.Verdict != plugin.Ignore {
+			return d, false
+		}
+	}
+	for i := range h.authorizers {
+		x := &h.authorizers[i]
+		if x.fast != nil {
+			if d = x.fast.Authorize(a); d.Verdict != plugin.Ignore {
+				return d, false
+			}
+		}
+		if x.slow != nil {
+			if d, ended = slow(x.slow); ended || d.Verdict != plugin.Ignore {
+				return d, ended
+			}
+		}
+	}
+	return d, false
+}
+
+// mayReceive asks before a delivery. Where only the rules of the login see deliveries and say nothing, other authorizers have decided
+// when the client subscribed.
+func (b *Broker) mayReceive(a *plugin.Access) (d plugin.Decision) {
+	h := &b.hooks
 	failed := true
 	func() {
 		defer b.guard("authorize", &failed)
-		for _, x := range b.hooks.slow {
-			var err error
-			if d, err = x.AuthorizeSlow(ctx, a); err != nil {
-				b.log.Warn("an authorizer failed; denied", "client", a.Client.ID, "err", err)
-				d = denied("error")
-			}
-			if d.Verdict != plugin.Ignore {
-				break
-			}
+		if ruled(a.Client) {
+			d = h.byGrant(a)
+		}
+		for i := 0; i < len(h.receivers) && d.Verdict == plugin.Ignore; i++ {
+			d = h.receivers[i].Authorize(a)
 		}
 		failed = false
 	}()
-	if failed || d.Verdict == plugin.Ignore {
-		return denied("default")
+	switch {
+	case failed:
+		return denied("panic")
+	case d.Verdict != plugin.Ignore:
+		return d
+	case len(h.receivers) == 0 && len(h.authorizers) > 0:
+		return plugin.Decision{Verdict: plugin.Allow}
 	}
-	return d
-}
-
-// mayReceive asks before a delivery; only where a plug-in wants to be asked.
-func (b *Broker) mayReceive(c *plugin.Client, m *mqtt.Message) (ok bool) {
-	a := plugin.Access{Client: c, Action: plugin.Receive, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain}
-	failed := true
-	defer func() { ok = ok && !failed }()
-	defer b.guard("authorize", &failed)
-	for _, x := range b.hooks.receivers {
-		if d := x.Authorize(&a); d.Verdict != plugin.Ignore {
-			failed = false
-			return d.Verdict == plugin.Allow
-		}
-	}
-	failed = false
-	return false
+	return denied("default")
 }
 
 func (b *Broker) interceptPublish(c *plugin.Client, m *mqtt.Message) (code mqtt.ReasonCode) {

@@ -147,13 +147,13 @@ func publishFault(p *mqtt.Publish, cfg *config) mqtt.ReasonCode {
 // decidePublish asks whether a message may be published, and takes it.
 func (c *connection) decidePublish(p *mqtt.Publish, cfg *config) error {
 	b := c.sh.b
-	if !b.hooks.authorizes() {
+	if !b.hooks.authorizes(c.client) {
 		c.takePublish(p)
 		return nil
 	}
 	a := &c.sh.access
 	*a = plugin.Access{Client: c.client, Action: plugin.Publish, Topic: view(p.Topic), QoS: p.QoS, Retain: p.Retain}
-	d, undecided := b.decide(a)
+	d, undecided := c.decide(a)
 	if undecided {
 		m, id := c.message(p), p.ID
 		slow := *a
@@ -163,6 +163,7 @@ func (c *connection) decidePublish(p *mqtt.Publish, cfg *config) error {
 				c.takeMessage(m, id)
 				return
 			}
+			b.log.Debug("publish denied", "client", c.client.ID, "name", m.Topic, "rule", d.Rule)
 			c.denyPublish(m.QoS, id, d)
 		})
 		return nil
@@ -171,7 +172,7 @@ func (c *connection) decidePublish(p *mqtt.Publish, cfg *config) error {
 		c.takePublish(p)
 		return nil
 	}
-	b.log.Debug("publish denied", "client", c.client.ID, "name", string(p.Topic), "reason", d.Rule)
+	b.log.Debug("publish denied", "client", c.client.ID, "name", string(p.Topic), "rule", d.Rule)
 	c.denyPublish(p.QoS, p.ID, d)
 	return nil
 }

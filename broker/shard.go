@@ -40,7 +40,10 @@ type shard struct {
 	known       *topic.Matches[*subscriber] // by topics, if the topic name was found in order before
 	matches     *topic.Matches[*subscriber] // of the message at hand, lent by topics
 	access      plugin.Access
+	delivery    plugin.Access
 	props       mqtt.Properties
+
+	rights rights
 
 	topics   *topic.Cache[*subscriber]
 	judged   *config // whose limits the names in topics keep to

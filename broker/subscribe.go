@@ -104,7 +104,7 @@ func (c *connection) subscribeDecided(w *subscribing, d plugin.Decision) {
 		if d.Code != 0 {
 			w.codes[w.at] = d.Code
 		}
-		c.sh.b.log.Debug("subscription denied", "client", c.client.ID, "filter", s.Filter, "reason", d.Rule)
+		c.sh.b.log.Debug("subscription denied", "client", c.client.ID, "filter", s.Filter, "rule", d.Rule)
 		return
 	}
 	if len(c.sh.b.hooks.subscribers) > 0 {

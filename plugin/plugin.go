@@ -120,7 +120,7 @@ type Identity struct {
 // Grant is what an authenticator knows of a client besides its names. It is shared and must not be changed.
 type Grant struct {
 	Claims  map[string]string // of a token, a directory or a table; ${claim.NAME} in rules
-	Rules   []string          // rules for this client alone, lines in the language of acl.file
+	Rules   []string          // rules for this client alone, lines in the language of acl.file; see GrantAuthorizer
 	Expires time.Time         // when the login ends; zero = with the connection
 }
 
@@ -188,7 +188,15 @@ type SteadyAuthorizer interface {
 	RulesVersion() uint64
 }
 
-// SlowAuthorizer is an Authorizer that has to ask elsewhere. It is called on a worker goroutine, may block until ctx
+// GrantAuthorizer is the authorizer that reads the rules of grants (Grant.Rules). It is asked before all others, about clients whose grant has
+// rules and about no others. Without one such clients may do nothing. A broker has one at most.
+type GrantAuthorizer interface {
+	Authorizer
+	ReadsGrants()
+}
+
+// SlowAuthorizer is an Authorizer that has to ask elsewhere. A plug-in that is an Authorizer too is asked so only where that says Ignore: it
+// answers from memory what it can. It is called on a worker goroutine, may block until ctx
 // ends, and holds up the connection that it is asked about, nobody else. An error denies.
 type SlowAuthorizer interface {
 	AuthorizeSlow(ctx context.Context, a *Access) (Decision, error)

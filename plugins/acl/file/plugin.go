@@ -14,8 +14,8 @@
 // What no rule allows is denied, so an empty file denies everything, and a file that cannot be read whole is not used
 // at all: at Start that is an error, later the rules of before stay.
 //
-// A subscription is allowed if a rule allows some of what its filter matches, or with Broad: refuse, if one rule allows it all. Each
-// message is then asked about before it is delivered, by the rules of that moment, so rights that were taken away end at once, for
+// A subscription is allowed if a rule allows some of what its filter matches; a shared one, and with Broad: refuse every one, if one rule
+// allows it all: what a member may not receive would be lost for the others. Each message is then asked about before it is delivered, by the rules of that moment, so rights that were taken away end at once, for
 // subscriptions, queued and retained messages too.
 //
 // The rules read are immutable and swapped as a whole, so Authorize may be called from any goroutine; it neither blocks nor locks. A
@@ -185,18 +185,12 @@ func (a *ACL) Authorize(x *plugin.Access) plugin.Decision {
 	if r == nil {
 		return plugin.Decision{Verdict: plugin.Deny, Rule: Name + ": not started"}
 	}
-	var d plugin.Decision
-	whole := true
-	if x.Action == plugin.Subscribe {
-		d, whole = r.Subscription(x)
-	} else {
-		d = r.Decide(x)
-	}
-	switch {
+	switch d, whole := r.Ask(x); {
 	case d.Verdict == plugin.Ignore:
 		return r.otherwise
-	case d.Verdict == plugin.Allow && !whole && a.opts.Broad == "refuse":
+	case d.Verdict == plugin.Allow && !whole && (a.opts.Broad == "refuse" || x.Share != ""):
 		return r.tooBroad
+	default:
+		return d
 	}
-	return d
 }

@@ -45,6 +45,14 @@ func (r *Rule) concerns(q *question) bool {
 	return r.rest.includes(q.a.Client)
 }
 
+// Ask is Decide or, about a subscription, Subscription. whole is true for all other questions.
+func (s *Set) Ask(a *plugin.Access) (d plugin.Decision, whole bool) {
+	if a.Action == plugin.Subscribe {
+		return s.Subscription(a)
+	}
+	return s.Decide(a), true
+}
+
 // Decide answers a question; Ignore where no rule says anything. For plugin.Subscribe see Subscription.
 func (s *Set) Decide(a *plugin.Access) plugin.Decision {
 	if a.Action == plugin.Subscribe {

@@ -63,7 +63,7 @@ func (r *Rule) parseMosquitto(word, rest string) error {
 	if rest == "" {
 		return fmt.Errorf("%s needs a topic filter", word)
 	}
-	r.Allow, r.Actions = true, Both
+	r.Allow, r.Actions, r.mosquitto = true, Both, true
 	filter := rest
 	if kind, after := cutBlank(rest); after != "" {
 		filter = after

@@ -29,14 +29,24 @@ func readLines(f *textfile.File) ([]Rule, Order, error) {
 		}
 		switch word, _ := cutBlank(line); word {
 		case "allow", "deny", "order":
-			return readOurs(f)
+			return readOurs(f, false)
 		case "user", "topic", "pattern":
 			list, err := readMosquitto(f)
 			return list, FirstMatch, err
 		}
 		break
 	}
-	return readOurs(f)
+	return readOurs(f, false)
+}
+
+// ReadOwn reads rules that are about one client: in our language, where who may be left out, and lines topic and pattern of Mosquitto's; of
+// these, those that deny go before all others.
+func ReadOwn(f *textfile.File) (*Set, error) {
+	list, order, err := readOurs(f, true)
+	if err != nil {
+		return nil, err
+	}
+	return Compile(list, order), nil
 }
 
 // readOurs reads our language:
@@ -46,61 +56,69 @@ func readLines(f *textfile.File) ([]Rule, Order, error) {
 //
 // WHO is any of: any, anonymous, user NAME, client ID, group NAME, address NETWORK, cert.cn TEXT, cert.san TEXT, cert.issuer TEXT,
 // claim.NAME TEXT; all of them have to hold, and where a list with commas is given, one of it. ACTION is publish, subscribe or both.
-func readOurs(f *textfile.File) ([]Rule, Order, error) {
-	var list []Rule
+//
+// own says that WHO may be missing, and that there may be lines of Mosquitto's.
+func readOurs(f *textfile.File, own bool) ([]Rule, Order, error) {
+	var list, first []Rule
 	order, ordered := FirstMatch, false
 	for i, line := range f.Lines {
 		if textfile.Comment(line) {
 			continue
 		}
-		words, err := split(line)
-		if err == nil {
-			switch first := words[0].text; {
-			case first == "order" && !words[0].quoted:
-				if ordered || len(list) > 0 {
-					err = errors.New("order stands once, before the rules")
-				} else {
-					order, err = parseOrder(words[1:])
-				}
-				ordered = true
-			case (first == "allow" || first == "deny") && !words[0].quoted:
-				var found []Rule
-				if found, err = parseRule(words); err == nil {
-					name := fmt.Sprintf("%s:%d", f.Base(), i+1)
-					for j := range found {
-						found[j].Line = name
-					}
-					list = append(list, found...)
-				}
-			case first == "user" || first == "topic" || first == "pattern":
-				err = fmt.Errorf("%s is a line of Mosquitto's format, and the lines above are not; use one of the two in a file", first)
-			default:
-				err = fmt.Errorf("a line begins with allow, deny, order or # (in Mosquitto's format with user, topic, pattern or #), not with %q", first)
+		var found []Rule
+		var err error
+		switch word, rest := cutBlank(line); {
+		case word == "order":
+			if ordered || len(list) > 0 {
+				err = errors.New("order stands once, before the rules")
+			} else {
+				order, err = parseOrder(rest)
 			}
+			ordered = true
+		case word == "allow" || word == "deny":
+			found, err = parseRule(word == "allow", rest, own)
+		case own && (word == "topic" || word == "pattern"):
+			found = make([]Rule, 1)
+			err = found[0].parseMosquitto(word, rest)
+		case word == "user" || word == "topic" || word == "pattern":
+			err = fmt.Errorf("%s is a line of Mosquitto's format, and the lines above are not; use one of the two in a file", word)
+		default:
+			err = fmt.Errorf("a line begins with allow, deny, order or # (in Mosquitto's format with user, topic, pattern or #), not with %q", word)
 		}
 		if err != nil {
 			return nil, order, &textfile.Error{Path: f.Path, Line: i + 1, Text: err.Error()}
 		}
+		name := fmt.Sprintf("%s:%d", f.Base(), i+1)
+		for j := range found {
+			found[j].Line = name
+		}
+		if len(found) == 1 && found[0].mosquitto && !found[0].Allow {
+			first = append(first, found...)
+			continue
+		}
+		list = append(list, found...)
 	}
-	return list, order, nil
+	return append(first, list...), order, nil
 }
 
-func parseOrder(words []word) (Order, error) {
-	if len(words) == 1 {
-		switch words[0].text {
-		case "first":
-			return FirstMatch, nil
-		case "specific":
-			return MostSpecific, nil
-		}
+func parseOrder(rest string) (Order, error) {
+	switch rest {
+	case "first":
+		return FirstMatch, nil
+	case "specific":
+		return MostSpecific, nil
 	}
 	return 0, errors.New("write order first (the first rule that matches decides) or order specific (the most exact one does)")
 }
 
-// parseRule reads an allow or deny line: a rule for each of its filters.
-func parseRule(words []word) ([]Rule, error) {
-	r := Rule{Allow: words[0].text == "allow"}
-	rest, err := r.Who.parse(words[1:])
+// parseRule reads what follows allow or deny: a rule for each filter.
+func parseRule(allow bool, line string, own bool) ([]Rule, error) {
+	words, err := split(line)
+	if err != nil {
+		return nil, err
+	}
+	r := Rule{Allow: allow}
+	rest, err := r.Who.parse(words, own)
 	if err != nil {
 		return nil, err
 	}
@@ -170,9 +188,8 @@ func (r *Rule) condition(name, value string) error {
 	return nil
 }
 
-// parse reads who a rule is about, and gives what follows.
-func (w *Who) parse(words []word) (rest []word, err error) {
-	given := false
+// parse reads who a rule is about, and gives what follows; given says that this may be nothing.
+func (w *Who) parse(words []word, given bool) (rest []word, err error) {
 	for len(words) > 0 && !words[0].quoted {
 		kind := words[0].text
 		switch kind {

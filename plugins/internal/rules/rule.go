@@ -49,6 +49,8 @@ type Rule struct {
 	Filter  Filter
 	Line    string
 
+	mosquitto bool // the line is of Mosquitto's format
+
 	rest Who // what is left of Who where the index has looked at its first part
 	rank int
 }

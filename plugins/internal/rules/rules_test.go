@@ -429,7 +429,7 @@ func TestIndexAgainstScan(t *testing.T) {
 		lines := rapid.SliceOfN(ruleLines(), 1, 12).Draw(t, "rules")
 		specific := rapid.Bool().Draw(t, "specific")
 		f := &textfile.File{Path: "acl.txt", Lines: lines}
-		list, _, err := readOurs(f)
+		list, _, err := readOurs(f, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -147,6 +147,11 @@ func (c *connection) detach() {
 		return
 	}
 	c.proposeAck()
+	if c.willed {
+		sh.absent[c.client.ID] = c.client
+	} else {
+		delete(sh.absent, c.client.ID)
+	}
 	window := c.windowToKeep()
 	sh.b.store.ProposeDetach(&store.Detach{Owner: k.owner, Expiry: k.expiry, KeepWill: c.willed, Window: window,
 		NextID: c.nextID(), Now: sh.loop.Now(), Context: c, Done: func(d *store.Detach) {

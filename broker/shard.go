@@ -20,9 +20,10 @@ type shard struct {
 	loop *loop.Loop
 	n    int // the loop's index
 
-	identities map[string]*identity // client identifiers at home here that are in use
-	shares     map[string]*share    // shared subscriptions at home here with an online member, by whole filter
-	conns      *connection          // all connections on this loop, a doubly linked list
+	identities map[string]*identity      // client identifiers at home here that are in use
+	shares     map[string]*share         // shared subscriptions at home here with an online member, by whole filter
+	absent     map[string]*plugin.Client // at home here, whose wills wait in the store: what their logins have told of them
+	conns      *connection               // all connections on this loop, a doubly linked list
 	draining   bool
 
 	tally   tally
@@ -68,7 +69,7 @@ type identity struct {
 
 func newShard(b *Broker, l *loop.Loop) *shard {
 	sh := &shard{b: b, loop: l, n: l.Index(), identities: map[string]*identity{}, shares: map[string]*share{},
-		topics: topic.NewCache(b.index)}
+		absent: map[string]*plugin.Client{}, topics: topic.NewCache(b.index)}
 	sh.acks.shard = sh
 	sh.traffic.tally = &sh.tally
 	sh.fans.shard = sh

@@ -488,6 +488,15 @@ func (m *member) deliver(w shared, stored string) {
 			m.onShare(c.sh, func(*share) { m.full = true }) // it leaves: nothing more for it
 			m.giveBack(c.sh, d)
 		}
+	case c.sh.b.hooks.receives(c.client) && !c.mayReceiveMessage(w.m) && !c.stillAllowed(m.sub):
+		// Another member may have it.
+		if counted {
+			m.onShare(c.sh, func(*share) { m.full = true })
+			m.giveBack(c.sh, d)
+		} else {
+			c.sh.drop(c.client.ID, w.m, plugin.DeliveryRefused)
+		}
+		c.revoke(m.sub)
 	case d.QoS == 0:
 		c.sendQoS0(&d)
 		if counted {

@@ -378,6 +378,49 @@ func (c *connection) unsubscribed(answer *mqtt.Unsuback, gone []string) {
 	c.write(answer.Append(nil, c.version))
 }
 
+// stillAllowed asks again about a subscription. What nobody says from memory counts as allowed, as it was before.
+func (c *connection) stillAllowed(s *subscriber) bool {
+	f, err := topic.ParseFilter(s.whole, 0)
+	if err != nil {
+		return true
+	}
+	d, undecided := c.sh.b.decide(&plugin.Access{Client: c.client, Action: plugin.Subscribe, Topic: f.Filter, Share: f.Share, QoS: s.qos})
+	return undecided || d.Verdict != plugin.Deny
+}
+
+// revoke ends a subscription that rules do not allow any more.
+func (c *connection) revoke(s *subscriber) {
+	if s.leaving {
+		return
+	}
+	s.leaving = true
+	c.sh.b.log.Debug("subscription revoked", "client", c.client.ID, "filter", s.whole)
+	if c.kept == nil {
+		c.endRevoked(s)
+		return
+	}
+	c.sh.b.store.ProposeUnsubscribe(&store.Unsubscribe{Owner: c.kept.owner, Filters: []string{s.whole}, Done: func(u *store.Unsubscribe) {
+		c.sh.loop.Post(loop.Func(func(*loop.Loop) {
+			switch {
+			case c.state != open:
+			case u.Err == nil:
+				c.endRevoked(s)
+			case errors.Is(u.Err, store.ErrFull):
+				s.leaving = false // the next delivery tries again
+			default:
+				c.storeFailed(u.Err)
+			}
+		}))
+	}})
+}
+
+func (c *connection) endRevoked(s *subscriber) {
+	if c.subs[s.whole] == s && s.leaving {
+		c.removeSubscription(s.whole)
+		c.sh.b.events.subscription(c, subscriptionRemoved, &plugin.Subscription{Filter: s.whole})
+	}
+}
+
 func (c *connection) removeSubscription(filter string) {
 	if s := c.subs[filter]; s != nil {
 		delete(c.subs, filter)

@@ -69,9 +69,18 @@ func (sh *shard) willDecided(d plugin.Decision, m *mqtt.Message, session store.S
 func (b *Broker) fireWills(wills []store.DueWill) {
 	for _, w := range wills {
 		home := b.home(w.ClientID)
-		client := &plugin.Client{ID: w.ClientID, Username: w.Message.Username}
-		home.loop.Post(loop.Func(func(*loop.Loop) { home.fireWill(client, w.Message, w.ID, nil) }))
+		home.loop.Post(loop.Func(func(*loop.Loop) { home.fireWill(home.author(&w), w.Message, w.ID, nil) }))
 	}
+}
+
+// author is the client of a stored will as authorizers are to see it. After a restart only its names are known.
+func (sh *shard) author(w *store.DueWill) *plugin.Client {
+	c := sh.absent[w.ClientID]
+	delete(sh.absent, w.ClientID)
+	if c == nil || c.Username != w.Message.Username {
+		c = &plugin.Client{ID: w.ClientID, Username: w.Message.Username}
+	}
+	return c
 }
 
 // keeper has the store look at expiry times and will delays when they are due. It runs on the first loop.

@@ -476,3 +476,46 @@ func TestSlowAuthorizersKeepTheirPlace(t *testing.T) {
 		t.Errorf("after an error: %v", got)
 	}
 }
+
+// preparing is an authorizer that has to load what it knows of a client first.
+type preparing struct {
+	counting
+	away     atomic.Bool
+	prepared atomic.Int64
+}
+
+func (p *preparing) Prepare(_ context.Context, c *plugin.Client) error {
+	if p.away.Load() {
+		return errors.New("away")
+	}
+	if c.Username == "panic" {
+		panic("on purpose")
+	}
+	p.prepared.Add(1)
+	return nil
+}
+
+// Who comes while its rights cannot be loaded is asked to come again, and loses nothing that waits for it.
+func TestRightsThatCannotBeLoadedRefuse(t *testing.T) {
+	p := &preparing{counting: counting{named: "acl.test"}}
+	b := brokertest.New(t, broker.Options{Loops: 2, Plugins: []plugin.Plugin{p, &names{named: "auth.test"}}})
+	r := &ruled{Broker: b, t: t}
+	s := r.as("ann", true)
+	s.Subscribe(1, 1, "yes")
+	s.Disconnect()
+	r.as("bob", false).Publish(publish("yes", "queued", 1, 1))
+	p.away.Store(true)
+	again := mqtt.Connect{ClientID: []byte("ann"), HasUsername: true, Username: []byte("ann"), Properties: expiry(3600)}
+	if got := refusal(t, b, mqtt.V5, again); got != mqtt.ServerUnavailable {
+		t.Errorf("told %v, want 0x88", got)
+	}
+	p.away.Store(false)
+	if got := refusal(t, b, mqtt.V5, login("panic", "")); got != mqtt.ServerUnavailable {
+		t.Errorf("after a panic: told %v, want 0x88", got)
+	}
+	s = r.as("ann", true)
+	answer(s, s.WantPublish("yes", "queued"))
+	if n := p.prepared.Load(); n != 3 {
+		t.Errorf("prepared %d times, want 3", n)
+	}
+}

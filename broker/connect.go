@@ -4,6 +4,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/base32"
 	"errors"
 	"strings"
@@ -89,8 +90,25 @@ func (c *connection) granted(id plugin.Identity, anonymous bool) {
 		c.refuse(plugin.LoginExpired, mqtt.NotAuthorized, "the login has ended")
 		return
 	}
+	if len(c.sh.b.hooks.preparers) == 0 {
+		c.authorizeWill()
+		return
+	}
+	var err error
+	c.async(deciding, func(ctx context.Context) { err = c.sh.b.prepare(ctx, &client) }, func() {
+		if err != nil {
+			c.sh.b.log.Warn("a client's rights could not be loaded; it is refused", "client", client.ID, "err", err)
+			c.refuse(plugin.ServerUnavailable, mqtt.ServerUnavailable, "")
+			return
+		}
+		c.authorizeWill()
+	})
+}
+
+// authorizeWill asks about the will, then the connection moves home.
+func (c *connection) authorizeWill() {
 	if c.will != nil {
-		c.will.Message.Username = client.Username
+		c.will.Message.Username = c.client.Username
 		a := plugin.Access{Client: c.client, Action: plugin.Will, Topic: c.will.Message.Topic,
 			QoS: c.will.Message.QoS, Retain: c.will.Message.Retain}
 		c.decideAccess(a, (*connection).willDecided)

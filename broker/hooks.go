@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -21,6 +22,7 @@ type hooks struct {
 	authorizers    []authorizer
 	receivers      []plugin.Authorizer // authorizers that are asked before a delivery too
 	grants         plugin.GrantAuthorizer
+	preparers      []plugin.Preparer
 	steady         bool // what authorizers said may be remembered
 	versions       []plugin.SteadyAuthorizer
 	publishers     []plugin.PublishInterceptor
@@ -54,6 +56,9 @@ func (h *hooks) add(ps []plugin.Plugin) error {
 		}
 		if err := h.addAuthorizer(p); err != nil {
 			return err
+		}
+		if x, ok := p.(plugin.Preparer); ok {
+			h.preparers = append(h.preparers, x)
 		}
 		if x, ok := p.(plugin.PublishInterceptor); ok {
 			h.publishers = append(h.publishers, x)
@@ -152,6 +157,26 @@ func (b *Broker) decideSlow(ctx context.Context, a *plugin.Access) plugin.Decisi
 		return d, false
 	})
 	return d
+}
+
+// prepare has plug-ins load what they need about a client. On a worker goroutine.
+func (b *Broker) prepare(ctx context.Context, c *plugin.Client) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
+	defer cancel()
+	failed := true
+	func() {
+		defer b.guard("prepare", &failed)
+		for _, x := range b.hooks.preparers {
+			if err = x.Prepare(ctx, c); err != nil {
+				break
+			}
+		}
+		failed = false
+	}()
+	if failed {
+		return errors.New("a plug-in panicked")
+	}
+	return err
 }
 
 // ask gives the first decisive answer, or Deny. Where there is none from memory, slow is asked, and may end it. A panic denies.

@@ -202,6 +202,13 @@ type SlowAuthorizer interface {
 	AuthorizeSlow(ctx context.Context, a *Access) (Decision, error)
 }
 
+// Preparer is an Authorizer that wants to load what it will need about a client. It is called on a worker goroutine when a login was allowed,
+// and may block until ctx ends. An error refuses the connection as for the moment (0x88): so nothing that waits for the client is withheld because
+// its rights are not known.
+type Preparer interface {
+	Prepare(ctx context.Context, c *Client) error
+}
+
 // PublishInterceptor sees each message that a client publishes, after authorization and before routing. It may change
 // the message (a clone of its own) or refuse it with a reason code of 0x80 or above. Called on the connection's loop; it must not block.
 type PublishInterceptor interface {

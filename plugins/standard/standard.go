@@ -7,6 +7,7 @@ package standard
 
 import (
 	_ "github.com/noctule/noctule/plugins/acl/file"
+	_ "github.com/noctule/noctule/plugins/acl/http"
 	_ "github.com/noctule/noctule/plugins/acl/identity"
 	_ "github.com/noctule/noctule/plugins/auth/file"
 	_ "github.com/noctule/noctule/plugins/auth/http"

@@ -12,12 +12,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/plugins/internal/rules"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func client(rules ...string) *plugin.Client {
-	return &plugin.Client{ID: "c", Username: "alice", Grant: &plugin.Grant{Rules: rules, Claims: map[string]string{"tenant": "acme"}}}
+func client(lines ...string) *plugin.Client {
+	return &plugin.Client{ID: "c", Username: "alice", Grant: &plugin.Grant{Rules: lines, Claims: map[string]string{"tenant": "acme"}}}
 }
 
 func TestRulesOfALogin(t *testing.T) {
@@ -65,11 +66,11 @@ func TestWithoutRulesItHasNoOpinion(t *testing.T) {
 
 // What cannot be obeyed whole denies everything, also what a readable rule would allow.
 func TestUnreadableRulesDeny(t *testing.T) {
-	many := make([]string, MaxRules+1)
+	many := make([]string, rules.MaxOwn+1)
 	for i := range many {
 		many[i] = "allow publish a"
 	}
-	long := []string{"allow publish a", "allow publish " + strings.Repeat("x", MaxBytes)}
+	long := []string{"allow publish a", "allow publish " + strings.Repeat("x", rules.MaxOwnBytes)}
 	for _, lines := range [][]string{{"allow publish a", "allow write b"}, {"allow publish a", "user alice"}, {"allow publish a\nallow publish #"},
 		{"allow publish a", "x\x00"}, {"allow publish a", "\xff"}, many, long} {
 		a := New()

@@ -8,7 +8,7 @@
 //	deny any both admin/#
 //
 // The language is that of acl.file (docs/acl.md); who may be left out, and lines topic and pattern of Mosquitto's may stand between. What the rules do not mention is left to the other sources,
-// and denied where there are none. Rules that cannot be read, or are more than MaxRules, deny everything.
+// and denied where there are none. Rules that cannot be read, or are more than rules.MaxOwn, deny everything.
 //
 // Rules are compiled when a client is first asked about and remembered in a table of fixed size, so what clients bring takes the place of
 // what others have brought, which is then compiled anew. Any goroutine may ask; nothing blocks.
@@ -16,24 +16,16 @@ package identity
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"sync/atomic"
 
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/plugins/internal/rules"
-	"github.com/noctule/noctule/plugins/internal/textfile"
 )
 
 // Name is the path of the plug-in.
 const Name = "acl.identity"
-
-// Bounds of the rules of one login.
-const (
-	MaxRules = 1024
-	MaxBytes = 256 << 10
-)
 
 // The table: 4096 clients in buckets of four.
 const (
@@ -117,7 +109,7 @@ func (a *ACL) compiled(client *plugin.Client) *compiled {
 	}
 	c := &compiled{grant: client.Grant}
 	var err error
-	if c.set, err = compile(client.Grant.Rules); err != nil {
+	if c.set, err = rules.Own("login", client.Grant.Rules); err != nil {
 		a.log.Warn("the rules of a login cannot be obeyed; it may do nothing", "client", client.ID, "err", err)
 		c.deny = plugin.Decision{Verdict: plugin.Deny, Rule: err.Error()}
 	}
@@ -128,20 +120,4 @@ func (a *ACL) compiled(client *plugin.Client) *compiled {
 	}
 	b[a.turn.Add(1)%ways].Store(c)
 	return c
-}
-
-func compile(lines []string) (*rules.Set, error) {
-	if len(lines) > MaxRules {
-		return nil, fmt.Errorf("login: it brings %d rules; %d are the most", len(lines), MaxRules)
-	}
-	size := 0
-	for i, line := range lines {
-		if size += len(line); size > MaxBytes {
-			return nil, fmt.Errorf("login: its rules are longer than %d bytes", MaxBytes)
-		}
-		if !textfile.Printable(line) {
-			return nil, fmt.Errorf("login:%d: it has a control character or is not UTF-8", i+1)
-		}
-	}
-	return rules.ReadOwn(&textfile.File{Path: "login", Lines: lines})
 }

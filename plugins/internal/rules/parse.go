@@ -39,10 +39,29 @@ func readLines(f *textfile.File) ([]Rule, Order, error) {
 	return readOurs(f, false)
 }
 
-// ReadOwn reads rules that are about one client: in our language, where who may be left out, and lines topic and pattern of Mosquitto's; of
-// these, those that deny go before all others.
-func ReadOwn(f *textfile.File) (*Set, error) {
-	list, order, err := readOurs(f, true)
+// Bounds of the rules about one client.
+const (
+	MaxOwn      = 1024
+	MaxOwnBytes = 256 << 10
+)
+
+// Own reads rules that are about one client, a line each: in our language, where who may be left out, and lines topic and pattern of
+// Mosquitto's; of these, those that deny go before all others. name is where they come from, for messages and Rule.Line. More than MaxOwn rules,
+// or MaxOwnBytes, are an error.
+func Own(name string, lines []string) (*Set, error) {
+	if len(lines) > MaxOwn {
+		return nil, fmt.Errorf("%s: there are %d rules; %d are the most", name, len(lines), MaxOwn)
+	}
+	size := 0
+	for i, line := range lines {
+		if size += len(line); size > MaxOwnBytes {
+			return nil, fmt.Errorf("%s: the rules are longer than %d bytes", name, MaxOwnBytes)
+		}
+		if !textfile.Printable(line) {
+			return nil, fmt.Errorf("%s:%d: it has a control character or is not UTF-8", name, i+1)
+		}
+	}
+	list, order, err := readOurs(&textfile.File{Path: name, Lines: lines}, true)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 var least = map[string]string{
 	"auth.http": "{url: https://example.org/auth, cache_ttl: 10s, ca_file: \"\"}",
 	"auth.ldap": "{url: \"ldaps://x\", base: \"dc=x\"}",
+	"acl.sql":   "{driver: postgres, dsn: \"postgres://u:p@127.0.0.1/x\"}",
 	"acl.http":  "url: https://example.org/acl",
 	"auth.sql":  "{driver: postgres, dsn: \"postgres://u:p@127.0.0.1/x\"}",
 	"auth.jwt":  "keys: [{secret: 0123456789abcdef0123456789abcdef}]",
@@ -26,7 +27,7 @@ var least = map[string]string{
 
 // Each factory makes a plug-in of the name that it is registered by.
 func TestNames(t *testing.T) {
-	want := []string{"acl.file", "acl.http", "acl.identity", "auth.file", "auth.http", "auth.jwt", "auth.ldap", "auth.redis", "auth.scram", "auth.scram.sha512", "auth.sql"}
+	want := []string{"acl.file", "acl.http", "acl.identity", "acl.sql", "auth.file", "auth.http", "auth.jwt", "auth.ldap", "auth.redis", "auth.scram", "auth.scram.sha512", "auth.sql"}
 	if got := plugin.Names(); !slices.Equal(got, want) {
 		t.Fatalf("registered: %q, want %q", got, want)
 	}

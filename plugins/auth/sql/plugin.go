@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/plugins/internal/database"
 	"github.com/noctule/noctule/plugins/internal/remote"
 	"github.com/noctule/noctule/plugins/internal/table"
 )
@@ -52,7 +53,7 @@ func Defaults() Options {
 // Auth is the plug-in. Before Start it refuses everybody.
 type Auth struct {
 	opts   Options
-	engine engine
+	engine database.Engine
 	query  string
 	names  []string // of the arguments
 	log    *slog.Logger
@@ -109,11 +110,11 @@ func (a *Auth) check() error {
 	if t.Constant() {
 		return errors.New("query: no ${username} or other name stands in it, so everybody would be the same user")
 	}
-	if a.engine, err = newEngine(o); err != nil {
+	if a.engine, err = database.New(&database.Options{Driver: o.Driver, DSN: o.DSN, TLSOptions: o.TLSOptions}); err != nil {
 		return err
 	}
-	a.query, a.names = t.Split(a.engine.place)
-	return placeholdersStandFree(t)
+	a.query, a.names = t.Split(a.engine.Place)
+	return database.PlaceholdersStandFree(t)
 }
 
 // Name is "auth.sql".
@@ -123,7 +124,7 @@ func (a *Auth) Name() string { return Name }
 func (a *Auth) Start(ctx context.Context, h plugin.Host) error {
 	a.log = h.Logger()
 	a.step = remote.NewStep(Name, a.opts.Remote, h.Now, a.log)
-	a.db = sql.OpenDB(a.engine.connector)
+	a.db = sql.OpenDB(a.engine.Connector)
 	a.db.SetMaxOpenConns(a.opts.Remote.Parallel)
 	a.db.SetMaxIdleConns(a.opts.Remote.Parallel)
 	a.db.SetConnMaxIdleTime(5 * time.Minute)
@@ -132,7 +133,7 @@ func (a *Auth) Start(ctx context.Context, h plugin.Host) error {
 	defer cancel()
 	_, err := a.statement(ctx)
 	switch {
-	case err != nil && a.engine.isMistake(err):
+	case err != nil && a.engine.IsMistake(err):
 		a.db.Close() // nothing is under way
 		return fmt.Errorf("%s: query: %w", Name, err)
 	case err != nil:
@@ -197,7 +198,7 @@ func (a *Auth) Authenticate(ctx context.Context, l *plugin.Login) (plugin.Decisi
 	}
 	return a.step.Ask(ctx, key, func(ctx context.Context) (remote.Answer, error) {
 		row, err := a.find(ctx, args)
-		if err != nil && a.engine.isValue(err) { // of the client's making: nothing is wrong with the database
+		if err != nil && a.engine.IsValue(err) { // of the client's making: nothing is wrong with the database
 			a.log.Debug("a value does not fit the query", "err", err)
 			row, err = nil, nil
 		}

@@ -394,3 +394,25 @@ func cutBlank(s string) (word, rest string) {
 	}
 	return s, ""
 }
+
+// Line is a rule about one client, put together: permission is allow or deny, action is publish, subscribe, both or all, qos and retain
+// are the conditions or empty. The filter may have anything in it.
+func Line(permission, action, qos, retain, filter string) (string, error) {
+	switch {
+	case permission != "allow" && permission != "deny":
+		return "", fmt.Errorf("permission is %.32q; it is allow or deny", permission)
+	case action == "all":
+		action = "both"
+	case action != "publish" && action != "subscribe" && action != "both":
+		return "", fmt.Errorf("action is %.32q; it is publish, subscribe, both or all", action)
+	}
+	for _, c := range [][2]string{{"qos", qos}, {"retain", retain}} {
+		if strings.ContainsAny(c[1], " \t\"") {
+			return "", fmt.Errorf("%s is %.32q", c[0], c[1])
+		}
+		if c[1] != "" {
+			action += " " + c[0] + "=" + c[1]
+		}
+	}
+	return permission + " " + action + ` "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(filter) + `"`, nil
+}

@@ -1,7 +1,9 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package sql
+// Package database is what plug-ins share that ask PostgreSQL, MySQL or MariaDB: how to connect, and what differs between them. It opens
+// nothing by itself.
+package database
 
 import (
 	"database/sql/driver"
@@ -20,34 +22,42 @@ import (
 	"github.com/noctule/noctule/plugins/internal/remote"
 )
 
-// engine is what differs between databases.
-type engine struct {
-	connector driver.Connector
-	place     func(i int) string
-	isMistake func(error) bool // the query is wrong
-	isValue   func(error) bool // a value does not fit the query
+// Engine is what differs between databases.
+type Engine struct {
+	Connector driver.Connector
+	Place     func(i int) string // how the argument i, from 0, stands in a query
+	IsMistake func(error) bool   // the query is wrong
+	IsValue   func(error) bool   // a value does not fit the query
 }
 
-func newEngine(o *Options) (engine, error) {
+// Options say which database, part of what a plug-in hands over.
+type Options struct {
+	Driver string
+	DSN    string
+	remote.TLSOptions
+}
+
+// New checks how to connect. The driver is "postgres" or "mysql", which is for MariaDB too.
+func New(o *Options) (Engine, error) {
 	switch o.Driver {
 	case "postgres":
 		return postgres(o)
 	case "mysql", "mariadb":
 		return mySQL(o)
 	}
-	return engine{}, fmt.Errorf("driver is %q; write postgres or mysql", o.Driver)
+	return Engine{}, fmt.Errorf("driver is %q; write postgres or mysql", o.Driver)
 }
 
-func postgres(o *Options) (engine, error) {
+func postgres(o *Options) (Engine, error) {
 	c, err := pgx.ParseConfig(o.DSN)
 	if err != nil {
-		return engine{}, fmt.Errorf("dsn: %w", err) // it hides the password
+		return Engine{}, fmt.Errorf("dsn: %w", err) // it hides the password
 	}
 	if c.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
-		return engine{}, errors.New("dsn: default_query_exec_mode simple_protocol puts values into the query's text; remove it")
+		return Engine{}, errors.New("dsn: default_query_exec_mode simple_protocol puts values into the query's text; remove it")
 	}
 	if o.CAFile != "" || o.CertFile != "" {
-		return engine{}, errors.New("ca_file and cert_file: PostgreSQL has them in the dsn: sslrootcert, sslcert and sslkey")
+		return Engine{}, errors.New("ca_file and cert_file: PostgreSQL has them in the dsn: sslrootcert, sslcert and sslkey")
 	}
 	plain := c.TLSConfig == nil
 	for _, f := range c.Fallbacks {
@@ -55,20 +65,20 @@ func postgres(o *Options) (engine, error) {
 	}
 	if plain {
 		if err := o.MayBePlain(c.Host); err != nil {
-			return engine{}, fmt.Errorf("dsn: %w (sslmode=verify-full)", err)
+			return Engine{}, fmt.Errorf("dsn: %w (sslmode=verify-full)", err)
 		}
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 5 * time.Second
 	}
-	return engine{
-		connector: stdlib.GetConnector(*c),
-		place:     func(i int) string { return fmt.Sprintf("$%d", i+1) },
-		isMistake: func(err error) bool {
+	return Engine{
+		Connector: stdlib.GetConnector(*c),
+		Place:     func(i int) string { return fmt.Sprintf("$%d", i+1) },
+		IsMistake: func(err error) bool {
 			e, ok := errors.AsType[*pgconn.PgError](err)
 			return ok && (strings.HasPrefix(e.Code, "42") && e.Code != "42501") // syntax and names, not rights
 		},
-		isValue: func(err error) bool {
+		IsValue: func(err error) bool {
 			e, ok := errors.AsType[*pgconn.PgError](err)
 			return ok && strings.HasPrefix(e.Code, "22") // data exceptions
 		},
@@ -81,24 +91,24 @@ var (
 	mistakeErrors = []uint16{1046, 1054, 1064, 1146, 1305}
 )
 
-func mySQL(o *Options) (engine, error) {
+func mySQL(o *Options) (Engine, error) {
 	c, err := mysql.ParseDSN(o.DSN)
 	if err != nil {
-		return engine{}, errors.New("dsn is not understood; write user:password@tcp(host:3306)/database?tls=true") // err might show the password
+		return Engine{}, errors.New("dsn is not understood; write user:password@tcp(host:3306)/database?tls=true") // err might show the password
 	}
 	if c.MultiStatements || c.InterpolateParams {
-		return engine{}, errors.New("dsn: multiStatements and interpolateParams make injections possible; remove them")
+		return Engine{}, errors.New("dsn: multiStatements and interpolateParams make injections possible; remove them")
 	}
 	if o.CAFile != "" || o.CertFile != "" {
 		host, _, _ := net.SplitHostPort(c.Addr)
 		if c.TLS, err = o.Config(host); err != nil {
-			return engine{}, err
+			return Engine{}, err
 		}
 	}
 	if c.TLS == nil && c.Net != "unix" || c.AllowFallbackToPlaintext {
 		host, _, _ := net.SplitHostPort(c.Addr)
 		if err := o.MayBePlain(host); err != nil {
-			return engine{}, fmt.Errorf("dsn: %w (tls=true)", err)
+			return Engine{}, fmt.Errorf("dsn: %w (tls=true)", err)
 		}
 	}
 	if c.Timeout == 0 {
@@ -107,7 +117,7 @@ func mySQL(o *Options) (engine, error) {
 	c.Logger = &mysql.NopLogger{} // errors are ours to tell
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
-		return engine{}, fmt.Errorf("dsn: %w", err)
+		return Engine{}, fmt.Errorf("dsn: %w", err)
 	}
 	is := func(numbers []uint16) func(error) bool {
 		return func(err error) bool {
@@ -115,11 +125,11 @@ func mySQL(o *Options) (engine, error) {
 			return ok && slices.Contains(numbers, e.Number)
 		}
 	}
-	return engine{connector: connector, place: func(int) string { return "?" }, isMistake: is(mistakeErrors), isValue: is(valueErrors)}, nil
+	return Engine{Connector: connector, Place: func(int) string { return "?" }, IsMistake: is(mistakeErrors), IsValue: is(valueErrors)}, nil
 }
 
-// placeholdersStandFree refuses a name within quotes: it would be text there, not an argument.
-func placeholdersStandFree(t *remote.Template) error {
+// PlaceholdersStandFree refuses a name within quotes: it would be text there, not an argument.
+func PlaceholdersStandFree(t *remote.Template) error {
 	const mark = "\x00"
 	text, _ := t.Split(func(int) string { return mark })
 	var quote rune

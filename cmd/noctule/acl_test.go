@@ -109,3 +109,42 @@ func TestACLExamplesOfTheManual(t *testing.T) {
 		}
 	}
 }
+
+// The ten lines of the manual are rules, and say what it says.
+func TestRulesOfTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/acl.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := regexp.MustCompile("(?s)```\n(# acl.txt: .*?)```").FindSubmatch(manual)
+	if rules == nil {
+		t.Fatal("no rules")
+	}
+	file := filepath.Join(t.TempDir(), "acl.txt")
+	if err := os.WriteFile(file, rules[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		"alice publish alarms/x --retain":                                    "deny: acl.txt:2: ",
+		"bob subscribe news/+":                                               "allow: acl.txt:3: ",
+		"alice publish home/safe/door":                                       "deny: acl.txt:4: ",
+		"alice publish home/lamp":                                            "allow: acl.txt:5: ",
+		"bob publish cmd/7/set --group operators --qos 1":                    "allow: acl.txt:6: ",
+		"bob publish cmd/7/set --group operators --qos 2":                    "deny: acl.txt: no rule",
+		"bob publish devices/lamp-7/on --client lamp-7":                      "allow: acl.txt:7: ",
+		"root subscribe # --claim role=admin --address 10.1.2.3":             "allow: acl.txt:3: ",
+		"root receive elsewhere --claim role=admin --address 10.1.2.3":       "allow: acl.txt:8: ",
+		"root receive $SYS/broker/uptime --claim role=admin --address ::1":   "deny: acl.txt: no rule",
+		"bob publish machines/press/on":                                      "deny: acl.txt: no rule",
+		"bob subscribe public/x":                                             "deny: acl.txt: no rule",
+		"bob publish cmd/7/set --group staff --address 10.1.2.3 --claim a=b": "deny: acl.txt: no rule",
+	} {
+		e := calling("", append([]string{"noctule", "acl", "test", "--file", file}, strings.Fields(args)...)...)
+		if !strings.HasPrefix(e.out, want) {
+			t.Errorf("%s: %q, want %s", args, e.out, want)
+		}
+	}
+	if e := calling("", "noctule", "acl", "test", "--file", file, "", "subscribe", "public/x"); e.code != 0 {
+		t.Errorf("anonymous: %q", e.out)
+	}
+}

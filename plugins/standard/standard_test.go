@@ -19,8 +19,8 @@ import (
 var least = map[string]string{
 	"auth.http": "{url: https://example.org/auth, cache_ttl: 10s, ca_file: \"\"}",
 	"auth.ldap": "{url: \"ldaps://x\", base: \"dc=x\"}",
-	"acl.sql":   "{driver: postgres, dsn: \"postgres://u:p@127.0.0.1/x\"}",
-	"acl.http":  "url: https://example.org/acl",
+	"acl.sql":   "{driver: postgres, stale: 1m, cache_ttl: 10s, dsn: \"postgres://u:p@127.0.0.1/x\"}",
+	"acl.http":  "{url: https://example.org/acl, cache_ttl: 10s, stale: 1m, unmatched: ignore, ca_file: \"\"}",
 	"auth.sql":  "{driver: postgres, dsn: \"postgres://u:p@127.0.0.1/x\"}",
 	"auth.jwt":  "keys: [{secret: 0123456789abcdef0123456789abcdef}]",
 }

@@ -47,6 +47,8 @@ func TestAuthorizerOptions(t *testing.T) {
 		"{name: acl.http, url: \"https://x.example/a?t=${topic}\"}": "with per: access only",
 		"{name: acl.http}": "is not an address",
 		"{name: acl.sql, driver: mysql, dsn: \"u:p@tcp(127.0.0.1:3306)/d\", query: \"SELECT rule FROM r WHERE c = ${clientid}\", unmatched: ignore}": "",
+		"{name: acl.redis, addresses: [\"127.0.0.1:1\"], key: \"r:${clientid}\", allow_colons: true, cache_ttl: 1h, stale: 0s}":                      "",
+		"{name: acl.redis, addres: x}":      "addresses",
 		"{name: acl.sql, driver: postgres}": "dsn is empty",
 	} {
 		_, err := buildPlugins(load(t, "plugins:\n  - "+text+"\n"))

@@ -9,6 +9,7 @@ import (
 	_ "github.com/noctule/noctule/plugins/acl/file"
 	_ "github.com/noctule/noctule/plugins/acl/http"
 	_ "github.com/noctule/noctule/plugins/acl/identity"
+	_ "github.com/noctule/noctule/plugins/acl/redis"
 	_ "github.com/noctule/noctule/plugins/acl/sql"
 	_ "github.com/noctule/noctule/plugins/auth/file"
 	_ "github.com/noctule/noctule/plugins/auth/http"

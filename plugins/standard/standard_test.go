@@ -27,7 +27,7 @@ var least = map[string]string{
 
 // Each factory makes a plug-in of the name that it is registered by.
 func TestNames(t *testing.T) {
-	want := []string{"acl.file", "acl.http", "acl.identity", "acl.sql", "auth.file", "auth.http", "auth.jwt", "auth.ldap", "auth.redis", "auth.scram", "auth.scram.sha512", "auth.sql"}
+	want := []string{"acl.file", "acl.http", "acl.identity", "acl.redis", "acl.sql", "auth.file", "auth.http", "auth.jwt", "auth.ldap", "auth.redis", "auth.scram", "auth.scram.sha512", "auth.sql"}
 	if got := plugin.Names(); !slices.Equal(got, want) {
 		t.Fatalf("registered: %q, want %q", got, want)
 	}

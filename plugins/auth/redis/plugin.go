@@ -14,16 +14,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strings"
-	"sync"
-	"time"
-	"unicode"
-
-	"github.com/redis/rueidis"
 
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/plugins/internal/redisserver"
 	"github.com/noctule/noctule/plugins/internal/remote"
 	"github.com/noctule/noctule/plugins/internal/table"
 )
@@ -33,49 +27,31 @@ const Name = "auth.redis"
 
 // Options of the plug-in. They are obeyed at restart; a reload forgets remembered answers.
 type Options struct {
-	// Addresses are host:port. Several are those of sentinels, with Sentinel, or of a cluster, with Cluster.
-	Addresses []string `yaml:"addresses"`
-	// Sentinel is the name of the set of servers that the addresses, sentinels, watch over.
-	Sentinel string `yaml:"sentinel"`
-	// Cluster says that the addresses are nodes of a cluster. Default false.
-	Cluster bool `yaml:"cluster"`
-	// User and Password are for the server.
-	User     string `yaml:"user"`
-	Password string `yaml:"password"`
-	// Database is its number. Default 0.
-	Database int `yaml:"database"`
-	// TLS encrypts. Default false.
-	TLS bool `yaml:"tls"`
 	// Key is that of a user's hash. Default mqtt:user:${username}.
 	Key string `yaml:"key"`
-	// AllowColons takes values with a colon into the key; otherwise such a login is refused, as its key might be another's. Default false.
-	AllowColons bool `yaml:"allow_colons"`
 	// Fields are asked for. password_hash, groups, superuser, rules and username have a meaning, others are claims. Default: the first three.
 	Fields []string `yaml:"fields"`
 	// Require refuses clients that give no user name. Default false: they are for the next.
 	Require bool `yaml:"require"`
 
-	table.Options     `yaml:",inline"`
-	Remote            remote.Options `yaml:",inline"`
-	remote.TLSOptions `yaml:",inline"`
+	table.Options          `yaml:",inline"`
+	Remote                 remote.Options `yaml:",inline"`
+	redisserver.Connection `yaml:",inline"`
 }
 
 // Defaults are the options that hold where nothing is given.
 func Defaults() Options {
-	return Options{Addresses: []string{"127.0.0.1:6379"}, Key: "mqtt:user:${username}", Fields: []string{table.Hash, table.Groups, table.Superuser},
-		Remote: remote.Defaults()}
+	return Options{Key: "mqtt:user:${username}", Fields: []string{table.Hash, table.Groups, table.Superuser},
+		Remote: remote.Defaults(), Connection: redisserver.Defaults()}
 }
 
 // Auth is the plug-in. Before Start it refuses everybody.
 type Auth struct {
-	opts  Options
-	key   *remote.Template
-	conf  rueidis.ClientOption
-	step  *remote.Step
-	judge *table.Judge
-
-	mu     sync.Mutex     // guards client; held while it is connected
-	client rueidis.Client // nil until it could be connected
+	opts   Options
+	key    *remote.Template
+	server *redisserver.Server
+	step   *remote.Step
+	judge  *table.Judge
 }
 
 var (
@@ -113,16 +89,7 @@ func (a *Auth) check() (err error) {
 	if err := o.Options.Check(); err != nil {
 		return err
 	}
-	switch {
-	case len(o.Addresses) == 0:
-		return errors.New("addresses is empty; write host:port")
-	case len(o.Addresses) > 1 && o.Sentinel == "" && !o.Cluster:
-		return errors.New("there are several addresses; write cluster: true, or sentinel: with the name of the set")
-	case o.Sentinel != "" && o.Cluster:
-		return errors.New("cluster and sentinel exclude each other")
-	case o.Database < 0 || o.Database > 1<<15 || o.Cluster && o.Database != 0:
-		return fmt.Errorf("database is %d; write its number, with a cluster 0", o.Database)
-	case !slices.Contains(o.Fields, table.Hash):
+	if !slices.Contains(o.Fields, table.Hash) {
 		return errors.New("fields lack " + table.Hash)
 	}
 	if a.key, err = remote.Parse(o.Key, "password"); err != nil {
@@ -131,27 +98,8 @@ func (a *Auth) check() (err error) {
 	if a.key.Constant() {
 		return errors.New("key: no ${username} or other name stands in it, so everybody would be the same user")
 	}
-	a.conf = rueidis.ClientOption{
-		InitAddress: o.Addresses, Username: o.User, Password: o.Password, SelectDB: o.Database, ClientName: "noctule", DialCtxFn: dial,
-		ForceSingleClient: !o.Cluster && o.Sentinel == "", DisableCache: true, DisableRetry: true,
-		ConnWriteTimeout: o.Remote.Timeout, Dialer: net.Dialer{Timeout: o.Remote.Timeout, KeepAlive: 10 * time.Second},
-		Sentinel: rueidis.SentinelOption{MasterSet: o.Sentinel},
-	}
-	for _, address := range o.Addresses {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return fmt.Errorf("addresses: %q is not host:port", address)
-		}
-		if err := o.MayBePlain(host); err != nil && !o.TLS {
-			return fmt.Errorf("addresses: %w", err)
-		}
-	}
-	if o.TLS {
-		if a.conf.TLSConfig, err = o.Config(""); err != nil {
-			return err
-		}
-	}
-	return nil
+	a.server, err = redisserver.New(&o.Connection, o.Remote.Timeout)
+	return err
 }
 
 // Name is "auth.redis".
@@ -160,7 +108,7 @@ func (a *Auth) Name() string { return Name }
 // Start tries to connect.
 func (a *Auth) Start(_ context.Context, h plugin.Host) error {
 	a.step = remote.NewStep(Name, a.opts.Remote, h.Now, h.Logger())
-	if _, err := a.connected(); err != nil {
+	if _, err := a.server.Client(); err != nil {
 		h.Logger().Warn("Redis does not answer; logins are refused until it does", "err", err)
 	}
 	return nil
@@ -168,12 +116,7 @@ func (a *Auth) Start(_ context.Context, h plugin.Host) error {
 
 // Stop closes the connections.
 func (a *Auth) Stop(context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.client != nil {
-		a.client.Close()
-		a.client = nil
-	}
+	a.server.Close()
 	return nil
 }
 
@@ -181,20 +124,6 @@ func (a *Auth) Stop(context.Context) error {
 func (a *Auth) Reload(context.Context) error {
 	a.step.Forget()
 	return nil
-}
-
-// connected is the client, connected now if it is not yet. One at a time tries, bounded by the time for one answer.
-func (a *Auth) connected() (rueidis.Client, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.client == nil {
-		c, err := rueidis.NewClient(a.conf)
-		if err != nil {
-			return nil, err
-		}
-		a.client = c
-	}
-	return a.client, nil
 }
 
 // Authenticate asks the server, or remembers.
@@ -208,7 +137,7 @@ func (a *Auth) Authenticate(ctx context.Context, l *plugin.Login) (plugin.Decisi
 		d := remote.Deny(Name + ": no user name or no password given")
 		return d.Decision, d.Identity, nil
 	}
-	key, err := a.key.Expand(l, a.escape)
+	key, err := a.key.Expand(l, a.opts.Escape)
 	if err != nil {
 		d := remote.Deny(Name + ": " + err.Error())
 		return d.Decision, d.Identity, nil
@@ -222,20 +151,9 @@ func (a *Auth) Authenticate(ctx context.Context, l *plugin.Login) (plugin.Decisi
 	})
 }
 
-// escape refuses values that could make the key of another kind of thing: there is no escaping in keys.
-func (a *Auth) escape(s string) (string, error) {
-	switch {
-	case s == "", strings.ContainsFunc(s, unicode.IsControl), strings.ContainsAny(s, "{}"):
-		return "", errors.New("a value cannot stand in a key")
-	case !a.opts.AllowColons && strings.Contains(s, ":"):
-		return "", errors.New("a value has a colon, which parts keys; see allow_colons")
-	}
-	return s, nil
-}
-
 // find gives the fields of a user, nil if there is none.
 func (a *Auth) find(ctx context.Context, key string) (table.Row, error) {
-	c, err := a.connected()
+	c, err := a.server.Client()
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 // Copyright 2026 The Noctule Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package redis
+package redisserver
 
 import (
 	"context"

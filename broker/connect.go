@@ -122,6 +122,7 @@ func (c *connection) willDecided(d plugin.Decision) {
 		return
 	}
 	if d.Verdict == plugin.Deny {
+		c.sh.b.log.Debug("will denied", "client", c.client.ID, "name", c.will.Message.Topic, "rule", d.Rule)
 		c.refuse(plugin.NotAuthorized, mqtt.NotAuthorized, "the will's topic is not allowed")
 		return
 	}

@@ -50,6 +50,7 @@ func (sh *shard) fireWill(client *plugin.Client, will *mqtt.Message, session sto
 
 func (sh *shard) willDecided(d plugin.Decision, m *mqtt.Message, session store.SessionID, done func(*shard, error)) {
 	if d.Verdict != plugin.Allow {
+		sh.b.log.Debug("will denied", "client", m.ClientID, "name", m.Topic, "rule", d.Rule)
 		sh.drop(m.ClientID, m, plugin.PublishRefused)
 		if session == 0 {
 			done(sh, nil)

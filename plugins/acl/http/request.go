@@ -88,7 +88,7 @@ func (r *request) setURL(o *Options) error {
 	case err != nil:
 		return fmt.Errorf("url: %w", err)
 	case u.User != nil:
-		return errors.New("url: a password stands in the address; send it as a header: Authorization: Basic ...")
+		return errors.New("url: a password stands in the address; send it as a header, Authorization")
 	case strings.Contains(o.URL, "#"):
 		return errors.New("url: there is a # in it, and what follows is never sent; remove it")
 	}

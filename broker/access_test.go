@@ -519,3 +519,33 @@ func TestRightsThatCannotBeLoadedRefuse(t *testing.T) {
 		t.Errorf("prepared %d times, want 3", n)
 	}
 }
+
+// blind is an authorizer that sees no deliveries.
+type blind struct{ named }
+
+func (blind) Authorize(*plugin.Access) plugin.Decision { return plugin.Decision{Verdict: plugin.Allow} }
+
+// Where rules say nothing about a delivery, the subscription that another authorizer has allowed stands; alone, they deny.
+func TestDeliveryThatNobodyDecides(t *testing.T) {
+	for _, with := range []bool{true, false} {
+		path := filepath.Join(t.TempDir(), "acl.txt")
+		if err := os.WriteFile(path, []byte("deny user ann subscribe a/no\nallow user bob both #\nallow user ann subscribe other\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		plugins := []plugin.Plugin{&names{named: "auth.test"}, aclfile.New(aclfile.Options{Path: path, Unmatched: "ignore"})}
+		if with {
+			plugins = append(plugins, blind{"acl.blind"})
+		}
+		r := &ruled{Broker: brokertest.New(t, broker.Options{Loops: 2, Plugins: plugins}), t: t}
+		ann, bob := r.as("ann", false), r.as("bob", false)
+		granted(ann, "#") // of which other is allowed
+		for i, name := range []string{"a/no", "a/yes", "other"} {
+			bob.Publish(publish(name, "x", 1, uint16(i+1)))
+		}
+		if with {
+			answer(ann, ann.WantPublish("a/yes", "x"))
+		}
+		answer(ann, ann.WantPublish("other", "x"))
+		ann.WantQuiet()
+	}
+}

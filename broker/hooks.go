@@ -218,8 +218,8 @@ func (h *hooks) ask(a *plugin.Access, slow func(plugin.SlowAuthorizer) (plugin.D
 	return d, false
 }
 
-// mayReceive asks before a delivery. Where only the rules of the login see deliveries and say nothing, other authorizers have decided
-// when the client subscribed.
+// mayReceive asks before a delivery. Where those that see deliveries say nothing, and there are authorizers that do not see them, one of these
+// has decided when the client subscribed.
 func (b *Broker) mayReceive(a *plugin.Access) (d plugin.Decision) {
 	h := &b.hooks
 	failed := true
@@ -238,7 +238,7 @@ func (b *Broker) mayReceive(a *plugin.Access) (d plugin.Decision) {
 		return denied("panic")
 	case d.Verdict != plugin.Ignore:
 		return d
-	case len(h.receivers) == 0 && len(h.authorizers) > 0:
+	case len(h.receivers) < len(h.authorizers):
 		return plugin.Decision{Verdict: plugin.Allow}
 	}
 	return denied("default")

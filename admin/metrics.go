@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/broker/limit"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/store"
@@ -51,6 +52,9 @@ var (
 	closedDesc    = desc("connections_ended_total", "Connections that ended, by cause.", "cause")
 	refusedDesc   = desc("connections_refused_total", "Connections that the broker refused, by cause.", "cause")
 	droppedDesc   = desc("messages_dropped_total", "Messages that were dropped, by cause; one for each receiver that missed it.", "cause")
+
+	ruleHits = desc("limit_hits_total", "What rules of limits did, by rule and action.", "rule", "action")
+	ruleKeys = desc("limit_keys", "Clients, users, addresses or listeners that a rule counts for now, or has not forgotten yet.", "rule")
 
 	socketsOpen     = desc("sockets", "Open sockets, those before CONNECT included.")
 	socketsAccepted = desc("sockets_accepted_total", "Sockets accepted.")
@@ -193,6 +197,12 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 	collectNotices(out, &s)
 	for c, d := range counterDescs {
 		counter(out, d, s.Counts[c])
+	}
+	for _, r := range s.Rules {
+		for k, n := range r.Hits {
+			counter(out, ruleHits, n, r.Rule, limit.Kind(k).String())
+		}
+		gauge(out, ruleKeys, float64(r.Accounts), r.Rule)
 	}
 	for _, cause := range plugin.Causes() {
 		counter(out, closedDesc, s.Closed[cause], cause.String())

@@ -18,6 +18,7 @@ import (
 	"github.com/noctule/noctule/broker/attempt"
 	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/broker/journal"
+	"github.com/noctule/noctule/broker/limit"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
@@ -56,6 +57,8 @@ type Broker struct {
 	failOnce sync.Once
 	failed   chan struct{} // closed when the disk failed
 	failure  error         // why; after failed
+
+	setting sync.Mutex // one change of config at a time
 
 	viewSuffices bool // no plug-in needs a clone of each QoS 0 message
 
@@ -96,7 +99,11 @@ func New(o Options) (*Broker, error) {
 	if o.Random == nil {
 		b.opts.Random = func(p []byte) { rand.Read(p) } // never fails, by its documentation
 	}
-	b.setConfig(*o.Limits, o.Policy)
+	if err := b.setConfig(*o.Limits, o.Policy); err != nil {
+		b.store.Close() // err matters more
+		b.drops.Close()
+		return nil, err
+	}
 	n := o.Loops
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -183,14 +190,41 @@ func (b *Broker) Core(tc transport.Conn) transport.Core {
 // Limits are those in force.
 func (b *Broker) Limits() Limits { return b.config.Load().limits }
 
-// SetLimits replaces the limits. Connections keep what they were granted.
-func (b *Broker) SetLimits(l Limits) { b.setConfig(l, b.config.Load().policy) }
+// SetLimits replaces the limits. Connections keep what they were granted; rates hold for them at once. It fails, and changes nothing, where a rule
+// is not valid.
+func (b *Broker) SetLimits(l Limits) error {
+	b.setting.Lock()
+	defer b.setting.Unlock()
+	old := b.config.Load().rules
+	if err := b.setConfig(l, b.config.Load().policy); err != nil {
+		return err
+	}
+	if !b.config.Load().rules.Same(old) {
+		for _, sh := range b.shards {
+			sh.loop.Post(loop.Func(func(*loop.Loop) { sh.rebindAll() }))
+		}
+	}
+	return nil
+}
 
 // SetPolicy replaces the policy.
-func (b *Broker) SetPolicy(p Policy) { b.setConfig(b.config.Load().limits, p) }
+func (b *Broker) SetPolicy(p Policy) {
+	b.setting.Lock()
+	defer b.setting.Unlock()
+	b.setConfig(b.config.Load().limits, p) //nolint:errcheck // the rules are those in force
+}
 
-func (b *Broker) setConfig(l Limits, p Policy) {
-	b.config.Store(&config{limits: l, offer: l.offer(), policy: p, weakness: weakness(b.opts.Durability, p.DurabilityByTopic)})
+func (b *Broker) setConfig(l Limits, p Policy) error {
+	var old *limit.Set
+	if was := b.config.Load(); was != nil {
+		old = was.rules
+	}
+	rules, err := limit.NewSet(l.Rules, old)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	b.config.Store(&config{limits: l, offer: l.offer(), policy: p, weakness: weakness(b.opts.Durability, p.DurabilityByTopic), rules: rules})
+	return nil
 }
 
 // Phase is where the broker stands in its life.

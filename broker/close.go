@@ -50,6 +50,7 @@ func (c *connection) close(cause plugin.Cause, detail string) {
 		c.sh.loop.Cancel(&c.rare.loginEnd)
 	}
 	c.tc.Close(transport.CloseAfterFlush)
+	c.unbind()
 	sh := c.sh
 	if was != open {
 		sh.tally.refused[cause].Add(1)
@@ -96,7 +97,7 @@ func (c *connection) dropQueue() {
 		switch {
 		case d.Tag.member != nil:
 			d.Tag.member.giveBack(sh, d)
-		case c.kept == nil:
+		case c.kept == nil || d.QoS == 0:
 			sh.drop(c.client.ID, d.Message, plugin.SessionEnded)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/noctule/noctule/broker/limit"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
@@ -26,7 +27,8 @@ type login struct {
 	method   string // it
 	data     []byte // authentication data
 	exchange plugin.Exchange
-	waiting  bool // for the store
+	waiting  bool        // for the store
+	paid     limit.Match // rules that it has paid for
 }
 
 func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) error {
@@ -64,9 +66,14 @@ func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) err
 	}
 	c.login, c.client = l, l.Client
 	c.will = c.sh.willOf(p, l.Client)
-	if !c.keptOut() {
-		c.authenticate()
+	if c.keptOut() {
+		return nil
 	}
+	ok := false
+	if l.paid, ok = c.payConnect(cfg, &limit.Match{}, false); !ok {
+		return nil
+	}
+	c.authenticate()
 	return nil
 }
 
@@ -88,6 +95,9 @@ func (c *connection) granted(id plugin.Identity, anonymous bool) {
 	l.Client, c.client = &client, &client
 	if g := client.Grant; g != nil && !g.Expires.IsZero() && !g.Expires.After(c.sh.b.opts.Now()) {
 		c.refuse(plugin.LoginExpired, mqtt.NotAuthorized, "the login has ended")
+		return
+	}
+	if _, ok := c.payConnect(c.sh.b.config.Load(), &l.paid, true); !ok {
 		return
 	}
 	if len(c.sh.b.hooks.preparers) == 0 {
@@ -201,6 +211,9 @@ func (c *connection) takenOver() {
 
 // claim asks the store for the session, where one is or shall be kept.
 func (c *connection) claim() {
+	if !c.bind(c.sh.b.config.Load()) {
+		return
+	}
 	s, l := c.sh.b.store, c.login
 	now := c.sh.loop.Now()
 	switch known := s.Has(c.client.ID); {
@@ -307,7 +320,7 @@ func (c *connection) connack(present bool) []byte {
 	p := mqtt.Connack{SessionPresent: present, Code: mqtt.Success}
 	if c.version == mqtt.V5 {
 		cfg := c.sh.b.config.Load()
-		p.Properties = l.terms.ConnackProperties(nil, &cfg.offer, l.assigned)
+		p.Properties = l.terms.ConnackProperties(nil, c.offering(cfg), l.assigned)
 		if info := cfg.policy.ResponseInformation; l.terms.ResponseInfo && info != "" {
 			p.Properties = mqtt.AppendPropString(p.Properties, mqtt.PropResponseInformation,
 				strings.ReplaceAll(info, "%c", c.client.ID))

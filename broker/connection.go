@@ -64,8 +64,9 @@ type connection struct {
 	known  *plugin.Client // client, when serial was given
 	serial uint64         // see rightsOf
 
-	keepAlive int64 // nanoseconds until silence ends the connection; 0 = never
-	rare      *rare // nil until it is needed
+	keepAlive int64  // nanoseconds until silence ends the connection; 0 = never
+	rare      *rare  // nil until it is needed
+	bound     *bound // nil where no rule of limits holds
 
 	state     state
 	cause     plugin.Cause // why it ends
@@ -123,6 +124,7 @@ const (
 	holdStore                       // too much of all clients waits for the store
 	holdFull                        // its messages wait for room on the disk
 	holdOne                         // one is on its way while the disk is full
+	holdRate                        // the next packet is beyond a rate
 )
 
 // stop keeps the connection from being read for a reason.
@@ -177,12 +179,15 @@ func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
 			break
 		}
 		size := n + h.Remaining
-		if c.state != open && c.tooEarly(h, size, cfg) || c.state == open && size > cfg.limits.MaxPacket && c.tooLarge(h) {
+		if c.state != open && c.tooEarly(h, size, cfg) || c.state == open && size > c.lim(cfg).MaxPacket && c.tooLarge(h) {
 			continue
 		}
 		if len(rest) < size {
 			need = size
 			break
+		}
+		if c.bound != nil && len(c.bound.in) > 0 && !c.mayTake(h, size) {
+			continue
 		}
 		eaten += size
 		c.sh.count(PacketsReceived, 1)

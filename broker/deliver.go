@@ -82,6 +82,10 @@ func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 		sh.drop(c.client.ID, f.m, plugin.ReceiverTooSmall)
 		return
 	}
+	if c.shaped() && (c.queue.Len() > 0 || !c.mayWrite(len(e.b))) {
+		c.enqueue(session.Delivery[tag]{Message: f.message(), Retain: retain, Identifiers: ids})
+		return
+	}
 	buf := out.Buf()
 	n := len(buf)
 	buf = append(buf, e.b...)
@@ -139,7 +143,17 @@ func (c *connection) tooSlow(m *mqtt.Message) bool {
 	return true
 }
 
+// sendQoS0 writes a delivery of QoS 0, or queues it where a rule says that it is not its turn.
 func (c *connection) sendQoS0(d *session.Delivery[tag]) {
+	if c.shaped() && (c.queue.Len() > 0 || !c.mayWrite(c.publishSize(d.Message, 0))) {
+		d.Tag = tag{} // a shared subscription is done with it
+		c.enqueue(*d)
+		return
+	}
+	c.writeQoS0(d)
+}
+
+func (c *connection) writeQoS0(d *session.Delivery[tag]) {
 	if c.tooSlow(d.Message) || !c.passHooks(d) {
 		return
 	}
@@ -177,7 +191,7 @@ func (c *connection) room() bool { return c.sess.Out.Free() > 0 && c.outRoom() }
 
 // outRoom says that the client reads what it gets.
 func (c *connection) outRoom() bool {
-	return c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2
+	return (c.bound == nil || !c.bound.waiting) && c.tc.Out().Len() < c.sh.b.config.Load().limits.MaxOutBytes/2
 }
 
 // lookAgain pumps after the next flush. Where that can write all at once, nothing blocks and Drained does not come. Where it cannot,
@@ -198,16 +212,21 @@ func (c *connection) lookAgain() {
 
 // offer sends a delivery of QoS 1 or 2, or queues it. What a session without a store cannot take is dropped and counted.
 func (c *connection) offer(d session.Delivery[tag]) {
-	if c.queue.Len() == 0 && c.room() {
+	if c.queue.Len() == 0 && c.room() && (!c.shaped() || c.mayWrite(c.publishSize(d.Message, d.QoS))) {
 		c.send(d)
 		return
 	}
-	l := &c.sh.b.config.Load().limits
 	c.lookAgain()
 	if c.kept != nil && d.Tag.ref != (storeRef{}) {
 		c.pushQueue(d) // it is in the store: what is read ahead has a bound of its own
 		return
 	}
+	c.enqueue(d)
+}
+
+// enqueue queues a delivery that no store has, or gives it up.
+func (c *connection) enqueue(d session.Delivery[tag]) {
+	l := c.lim(c.sh.b.config.Load())
 	if c.queue.Len() >= l.MaxQueueMessages || c.queue.Bytes()+d.Message.Size() > c.sh.b.queueBudget(l) {
 		c.giveUp(&d, plugin.QueueFull)
 		return
@@ -326,8 +345,16 @@ func (c *connection) pump() {
 	if c.kept != nil {
 		c.resendMore()
 	}
-	for c.queue.Len() > 0 && c.room() {
+	for c.queue.Len() > 0 {
+		next := c.queue.Front()
+		if next.QoS == 0 && !c.outRoom() || next.QoS > 0 && !c.room() || c.shaped() && !c.mayWrite(c.publishSize(next.Message, next.QoS)) {
+			break
+		}
 		d, _ := c.popQueue()
+		if d.QoS == 0 {
+			c.writeQoS0(&d)
+			continue
+		}
 		c.send(d)
 	}
 	if c.leaving {

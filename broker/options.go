@@ -10,6 +10,7 @@ import (
 	"github.com/noctule/noctule/broker/attempt"
 	"github.com/noctule/noctule/broker/ban"
 	"github.com/noctule/noctule/broker/journal"
+	"github.com/noctule/noctule/broker/limit"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
@@ -85,6 +86,9 @@ type Limits struct {
 	WildcardAvailable   bool
 	SharedAvailable     bool
 	IdentifierAvailable bool
+	// Rules are limits for some clients, or for some of them together: see limit.Rule. Of those that count by the same (client, user,
+	// address, listener or rule) the first that matches a client holds for it.
+	Rules []limit.Rule
 }
 
 // DefaultLimits are safe for a broker on an open network.
@@ -210,4 +214,5 @@ type config struct {
 	offer    session.Offer
 	policy   Policy
 	weakness mqtt.Properties // told at CONNACK
+	rules    *limit.Set
 }

@@ -95,6 +95,9 @@ func (c *connection) receivePublish(h mqtt.Header, body []byte, cfg *config) err
 			return nil
 		}
 	}
+	if c.bound != nil && len(c.bound.in) > 0 && !c.mayPublish(p, h, 1+lengthOf(len(body))+len(body)) {
+		return nil
+	}
 	code := publishFault(p, cfg)
 	if code != mqtt.Success {
 		c.refusePublish(p.QoS, p.ID, code)
@@ -117,18 +120,19 @@ func (sh *shard) decodePublish(h mqtt.Header, body []byte, v mqtt.Version, cfg *
 
 // checkPublish finds what ends the connection.
 func (c *connection) checkPublish(p *mqtt.Publish, cfg *config) error {
+	l := c.lim(cfg)
 	switch {
-	case p.QoS > cfg.limits.MaxQoS:
+	case p.QoS > l.MaxQoS:
 		return &mqtt.Error{Code: mqtt.QoSNotSupported, Op: "PUBLISH", Err: errors.New("above Maximum QoS")} // [MQTT-3.2.2-11]
-	case p.Retain && !cfg.limits.RetainAvailable:
+	case p.Retain && !l.RetainAvailable:
 		return &mqtt.Error{Code: mqtt.RetainNotSupported, Op: "PUBLISH", Err: errors.New("retained messages are not available")} // [MQTT-3.2.2-14]
-	case len(p.Properties) > 0 && p.Properties.CountUser() > cfg.limits.MaxUserProperties:
+	case len(p.Properties) > 0 && p.Properties.CountUser() > l.MaxUserProperties:
 		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "PUBLISH", Err: errTooManyProperties}
 	}
-	if c.sh.known != nil {
+	if c.sh.known != nil && (c.bound == nil || c.bound.limits == nil) {
 		return nil
 	}
-	return checkTopic(p.Topic, &cfg.limits)
+	return checkTopic(p.Topic, l)
 }
 
 // publishFault finds what is answered with a reason code.
@@ -329,7 +333,7 @@ func (c *connection) receiveDisconnect(h mqtt.Header, body []byte) error {
 				Err: errors.New("session expiry interval was 0 at CONNECT")} // section 3.14.2.2.2
 		}
 		if c.kept != nil {
-			c.kept.expiry = min(v, c.sh.b.config.Load().offer.MaxSessionExpiry)
+			c.kept.expiry = min(v, c.offering(c.sh.b.config.Load()).MaxSessionExpiry)
 		}
 	}
 	if p.Code == mqtt.DisconnectWithWillMessage {

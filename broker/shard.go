@@ -55,6 +55,7 @@ type shard struct {
 	fans    fanQueue
 	acks    ackBatch
 	wins    windowBatch
+	caps    cappedLimits
 
 	press   pressure
 	handed  atomic.Int64  // bytes of messages on their way to this loop

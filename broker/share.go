@@ -502,7 +502,7 @@ func (m *member) deliver(w shared, stored string) {
 		if counted {
 			m.done(c.sh, d.Tag)
 		}
-	case c.queue.Len() == 0 && c.room():
+	case c.queue.Len() == 0 && c.room() && (!c.shaped() || c.mayWrite(c.publishSize(d.Message, d.QoS))):
 		c.send(d)
 	default:
 		r := c.rarely()

@@ -6,6 +6,7 @@ package broker
 import (
 	"sync/atomic"
 
+	"github.com/noctule/noctule/broker/limit"
 	"github.com/noctule/noctule/loop"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/store"
@@ -57,7 +58,7 @@ func Counters() []Counter {
 }
 
 // PauseReasons say why connections are not read, as in metrics; Stats.Paused counts them in this order. A connection may have several.
-var PauseReasons = [...]string{"decider", "handover", "out_queue", "receive_maximum", "subscribing", "retained", "store", "disk_full", "disk_full_next"}
+var PauseReasons = [...]string{"decider", "handover", "out_queue", "receive_maximum", "subscribing", "retained", "store", "disk_full", "disk_full_next", "rate"}
 
 // tally is a shard's counts. Only its loop adds (but for what plug-ins count), so the adds are uncontended.
 type tally struct {
@@ -122,12 +123,13 @@ type Stats struct {
 	Paused [len(PauseReasons)]int64
 	// HandedBytes are on their way to loops, those of the fullest loop apart; Limits.MaxHandover bounds them for each.
 	HandedBytes, HandedBytesMost int64
+	Rules                        []limit.Count // what rules of limits did
 }
 
 // Stats sums the counts of all loops. Any goroutine.
 func (b *Broker) Stats() Stats {
 	s := Stats{Counts: map[Counter]int64{}, Closed: map[plugin.Cause]int64{}, Refused: map[plugin.Cause]int64{},
-		Dropped: map[plugin.Cause]int64{}, MaxConnected: b.maxConnected.Load()}
+		Dropped: map[plugin.Cause]int64{}, MaxConnected: b.maxConnected.Load(), Rules: b.config.Load().rules.Counts()}
 	s.DiskFull, s.DiskSlow, s.DiskFailed = b.full.Load(), b.slow.Load(), b.Failure() != nil
 	for kind := range s.Notices {
 		s.Notices[kind] = b.notices[kind].Load()

@@ -37,7 +37,7 @@ func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) e
 		return &mqtt.Error{Code: mqtt.ImplementationSpecificError, Op: "SUBSCRIBE", Err: errTooManyProperties}
 	}
 	identifier, _ := p.Properties.VarInt(mqtt.PropSubscriptionIdentifier)
-	n := min(len(p.Subscriptions), cfg.limits.MaxSubscriptions)
+	n := min(len(p.Subscriptions), c.lim(cfg).MaxSubscriptions)
 	w := &subscribing{id: p.ID, subs: make([]plugin.Subscription, n), plain: make([]topic.Filter, n),
 		codes: make([]mqtt.ReasonCode, len(p.Subscriptions)), fresh: make([]bool, n)}
 	for i := range w.codes[n:] {
@@ -46,7 +46,7 @@ func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) e
 	for i, s := range p.Subscriptions[:n] {
 		w.subs[i] = plugin.Subscription{Filter: string(s.Filter), QoS: s.QoS, NoLocal: s.NoLocal,
 			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: identifier}
-		w.plain[i], w.codes[i] = c.checkFilter(&w.subs[i], &cfg.limits)
+		w.plain[i], w.codes[i] = c.checkFilter(&w.subs[i], c.lim(cfg))
 	}
 	c.authorizeSubscribe(w)
 	return nil
@@ -113,7 +113,7 @@ func (c *connection) subscribeDecided(w *subscribing, d plugin.Decision) {
 			return
 		}
 	}
-	s.QoS = min(s.QoS, c.sh.b.config.Load().limits.MaxQoS)
+	s.QoS = min(s.QoS, c.lim(c.sh.b.config.Load()).MaxQoS)
 	w.codes[w.at] = mqtt.ReasonCode(s.QoS)
 }
 
@@ -121,7 +121,7 @@ func (c *connection) subscribeDecided(w *subscribing, d plugin.Decision) {
 // goes by; SUBACK follows the store.
 func (c *connection) makeSubscriptions(w *subscribing) {
 	cmd := &store.Subscribe{Context: c}
-	limit := c.sh.b.config.Load().limits.MaxSubscriptions
+	limit := c.lim(c.sh.b.config.Load()).MaxSubscriptions
 	if c.kept != nil {
 		w.before, w.turn = make([]subscriber, len(w.subs)), make([]int, len(w.subs))
 	}

@@ -67,13 +67,14 @@ func (s *Server) reload(ctx context.Context) error {
 	if err := s.certs.reload(); err != nil {
 		return err
 	}
-	s.apply(old, next)
-	return nil
+	return s.apply(old, next)
 }
 
 // apply makes the new configuration the one in force, and logs each change with the moment when it takes effect.
-func (s *Server) apply(old, next *config.Config) {
-	s.broker.SetLimits(next.Limits.Limits)
+func (s *Server) apply(old, next *config.Config) error {
+	if err := s.broker.SetLimits(next.Limits.Limits); err != nil {
+		return err
+	}
 	s.broker.SetPolicy(next.Policy)
 	s.level.Set(levelOf(next.Log.Level))
 	s.mu.Lock()
@@ -88,4 +89,5 @@ func (s *Server) apply(old, next *config.Config) {
 		s.log.Info("option changed", "option", c.Option, "from", c.From, "to", c.To, "takes_effect", c.Reload.String())
 	}
 	s.log.Info("configuration reloaded", "changes", len(changes))
+	return nil
 }

@@ -66,6 +66,15 @@ func Grant(c *mqtt.Connect, o *Offer) (Terms, *mqtt.Error) {
 	return t, nil
 }
 
+// Tighten applies a narrower offer to what was granted, before the client is told.
+func (t *Terms) Tighten(o *Offer) {
+	t.Limits.OwnMaximum = min(t.Limits.OwnMaximum, o.ReceiveMaximum)
+	t.Limits.ReceiveMaximum = min(t.Limits.ReceiveMaximum, o.SendMaximum)
+	if t.Expiry > o.MaxSessionExpiry {
+		t.Expiry, t.ExpiryChanged = o.MaxSessionExpiry, t.Limits.Version == mqtt.V5
+	}
+}
+
 func checkClientID(c *mqtt.Connect, o *Offer) *mqtt.Error {
 	switch {
 	case len(c.ClientID) == 0 && c.Version == mqtt.V31:

@@ -52,6 +52,9 @@ func (q *Queue[T]) Push(d Delivery[T]) {
 	r.bytes += weight(&d)
 }
 
+// Front is the oldest delivery; the queue must not be empty.
+func (q *Queue[T]) Front() *Delivery[T] { return &q.ring.items[q.ring.head] }
+
 // Pop takes the oldest delivery. An emptied queue that was long lets its memory go.
 func (q *Queue[T]) Pop() (Delivery[T], bool) {
 	r := q.ring

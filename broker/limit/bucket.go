@@ -138,6 +138,9 @@ func (b *Bucket) Return(n int64) {
 	}
 }
 
+// Span is the time in which an empty bucket becomes full.
+func (b *Bucket) Span() time.Duration { return time.Duration(b.full >> frac) }
+
 // Full says whether nothing is missing, so that a new bucket would be the same.
 func (b *Bucket) Full(now int64) bool {
 	return b.rate.PerSecond == 0 || now<<frac-b.empty.Load() >= b.full

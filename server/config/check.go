@@ -54,6 +54,7 @@ func (c *Config) check() Mistakes {
 		}
 		names[l.Name] = true
 	}
+	c.checkRules(wrong)
 	return found
 }
 

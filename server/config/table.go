@@ -256,6 +256,11 @@ var limitOptions = []option{
 		doc:   "Whether there are subscription identifiers.",
 		field: in(func(c *Config) any { return &c.Limits.IdentifierAvailable }),
 	},
+	{
+		name: "limits.rules", kind: sections, reload: Live, of: ruleTable,
+		doc:   "Limits for some clients, or for some of them together; see limits.md. What limits has for all clients holds besides.",
+		field: in(func(c *Config) any { return &c.Limits.Rules }),
+	},
 }
 
 var policyOptions = []option{

@@ -173,6 +173,9 @@ func (w *writer) noSections(o *option, name, indent string) {
 	lead := "- "
 	for i := range o.of.options {
 		entry := &o.of.options[i]
+		if len(entry.words) == 0 { // the rest is in the reference
+			continue
+		}
 		w.b.WriteString(indent + "#   " + lead + entry.name + ": " + yamlText(entry.words[0]) + "\n")
 		lead = "  "
 	}

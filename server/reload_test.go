@@ -6,6 +6,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -100,5 +101,42 @@ func TestReloadWithoutSource(t *testing.T) {
 	r := start(t, Options{Config: load(t, local)})
 	if err := r.Reload(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Rules of limits hold for who is connected as soon as they are read.
+func TestReloadOfRules(t *testing.T) {
+	text := local
+	first := load(t, text)
+	dir := first.Data
+	r := start(t, Options{
+		Config: first,
+		Load: func() (*config.Config, error) {
+			return config.Load(config.Input{File: "noctule.yaml", Text: []byte(text), Environ: []string{"STATE_DIRECTORY=" + dir}})
+		},
+	})
+	text = local + "limits: {rules: [{name: few, per: address, connects: 1, connects_burst: 2}]}\n"
+	if err := r.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	codes := ""
+	for range 4 {
+		codes += fmt.Sprint(connect(t, dial(t, "tcp", r.address())))
+	}
+	if codes != "00159159" {
+		t.Errorf("reason codes %s, want 0x9F from the third on", codes)
+	}
+	for _, want := range []string{"option=limits.rules from=\"0 entries\" to=\"1 entries\" takes_effect=live",
+		"a limit was reached\" rule=few action=connect_refused"} {
+		if !strings.Contains(r.out.String(), want) {
+			t.Errorf("%s is not logged:\n%s", want, r.out)
+		}
+	}
+	text = local
+	if err := r.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if code := connect(t, dial(t, "tcp", r.address())); code != 0 {
+		t.Errorf("without the rule: return code %d", code)
 	}
 }

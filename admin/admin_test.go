@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/noctule/noctule/broker"
+	"github.com/noctule/noctule/broker/limit"
 	"github.com/noctule/noctule/plugin"
 	"github.com/noctule/noctule/transport/std"
 )
@@ -111,8 +112,17 @@ func TestProfilesAreForThisHost(t *testing.T) {
 
 // TestMetrics looks for every series that there can be, with the labels of the closed lists.
 func TestMetrics(t *testing.T) {
-	body := ask(source(t), nil, local, "localhost", "/metrics").Body.String()
+	src := source(t)
+	l := src.Broker.Limits()
+	l.Rules = []limit.Rule{{Name: "few", MaxConnections: 1}}
+	if err := src.Broker.SetLimits(l); err != nil {
+		t.Fatal(err)
+	}
+	body := ask(src, nil, local, "localhost", "/metrics").Body.String()
 	want := []string{
+		"noctule_limit_hits_total{action=\"connections_refused\",rule=\"few\"} 0", "noctule_limit_hits_total{action=\"paused\",rule=\"few\"} 0",
+		"noctule_limit_keys{rule=\"few\"} 0", "noctule_overloaded{strain=\"memory\"} 0", "noctule_overloads_total{strain=\"loop\"} 0",
+		"noctule_memory_used_bytes 0", "noctule_memory_limit_bytes 0",
 		"noctule_build_info{version=\"v1\"} 1", "noctule_phase{phase=\"ready\"} 1", "noctule_phase{phase=\"draining\"} 0", "noctule_connections 0",
 		"noctule_store_sessions 0", "noctule_retained_messages 0", "noctule_loop_lag_seconds{loop=\"0\"}", "noctule_sockets 0", "go_goroutines",
 		"noctule_sockets_refused_total{cause=\"tls_handshake\"} 0", "noctule_store_pending_commands 0",

@@ -53,8 +53,12 @@ var (
 	refusedDesc   = desc("connections_refused_total", "Connections that the broker refused, by cause.", "cause")
 	droppedDesc   = desc("messages_dropped_total", "Messages that were dropped, by cause; one for each receiver that missed it.", "cause")
 
-	ruleHits = desc("limit_hits_total", "What rules of limits did, by rule and action.", "rule", "action")
-	ruleKeys = desc("limit_keys", "Clients, users, addresses or listeners that a rule counts for now, or has not forgotten yet.", "rule")
+	overloaded  = desc("overloaded", "1 while there is too much of it: new connections are refused.", "strain")
+	overloads   = desc("overloads_total", "Times that there was.", "strain")
+	memoryUsed  = desc("memory_used_bytes", "Memory used, as the governor has it.")
+	memoryLimit = desc("memory_limit_bytes", "What may be used; 0 without a limit.")
+	ruleHits    = desc("limit_hits_total", "What rules of limits did, by rule and action.", "rule", "action")
+	ruleKeys    = desc("limit_keys", "Clients, users, addresses or listeners that a rule counts for now, or has not forgotten yet.", "rule")
 
 	socketsOpen     = desc("sockets", "Open sockets, those before CONNECT included.")
 	socketsAccepted = desc("sockets_accepted_total", "Sockets accepted.")
@@ -139,6 +143,7 @@ var counterDescs = func() map[broker.Counter]*prometheus.Desc {
 		broker.SessionsExpired: "Sessions that expired.", broker.WillsFired: "Wills that were published.",
 		broker.EventsDropped: "Events that an observer was too slow for.", broker.PluginPanics: "Contained panics of plug-ins.",
 		broker.ReadsPaused: "Times that reading from a client was paused.", broker.StoreReads: "Reads of stored queues.",
+		broker.OverloadPauses: "Times that one of the noisiest clients was not read for a while during an overload.",
 	}
 	out := map[broker.Counter]*prometheus.Desc{}
 	for _, c := range broker.Counters() {
@@ -198,6 +203,16 @@ func collectBroker(out chan<- prometheus.Metric, s broker.Stats) {
 	for c, d := range counterDescs {
 		counter(out, d, s.Counts[c])
 	}
+	for _, strain := range broker.Strains() {
+		v := 0.0
+		if s.Overloaded[strain] {
+			v = 1
+		}
+		gauge(out, overloaded, v, strain.String())
+		counter(out, overloads, s.Overloads[strain], strain.String())
+	}
+	gauge(out, memoryUsed, float64(s.MemoryUsed))
+	gauge(out, memoryLimit, float64(s.MemoryLimit))
 	for _, r := range s.Rules {
 		for k, n := range r.Hits {
 			counter(out, ruleHits, n, r.Rule, limit.Kind(k).String())

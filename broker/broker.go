@@ -44,6 +44,7 @@ type Broker struct {
 	events *events
 	sys    *sysTopics
 	keeper keeper
+	over   overload
 	drops  *journal.Journal
 	alarms alarms
 
@@ -134,6 +135,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b.setPhase(plugin.Configured)
 	b.keeper.start(b)
+	b.over.start(b)
 	b.sys.start()
 	b.setPhase(plugin.Ready)
 	return b, nil
@@ -263,6 +265,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 
 func (b *Broker) shutdown(ctx context.Context) error {
 	drained := b.Drain(ctx)
+	b.over.stop()
 	b.keeper.stop()
 	storeErr := b.store.Close()
 	b.drops.Close()

@@ -43,6 +43,9 @@ func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) err
 	}
 	terms, refusal := session.Grant(p, &cfg.offer)
 	c.problem = terms.ProblemInfo
+	if c.tooMuchForUs() {
+		return nil
+	}
 	if refusal != nil {
 		return refusal
 	}
@@ -214,9 +217,13 @@ func (c *connection) claim() {
 	if !c.bind(c.sh.b.config.Load()) {
 		return
 	}
+	own := &c.login.terms.Limits.OwnMaximum
+	*own = c.sh.b.over.window(*own)
 	s, l := c.sh.b.store, c.login
 	now := c.sh.loop.Now()
 	switch known := s.Has(c.client.ID); {
+	case (l.terms.Expiry > 0 || known) && c.sh.b.over.on[StoreStrain].Load():
+		c.refuse(plugin.Overload, mqtt.ServerBusy, "")
 	case l.terms.Expiry > 0 || known && !l.clean:
 		expiry := max(1, l.terms.Expiry) // a session that ends with this connection, but is resumed now, stays kept until then
 		s.ProposeClaim(&store.Claim{ClientID: c.client.ID, Username: c.client.Username, CleanStart: l.clean,
@@ -320,7 +327,9 @@ func (c *connection) connack(present bool) []byte {
 	p := mqtt.Connack{SessionPresent: present, Code: mqtt.Success}
 	if c.version == mqtt.V5 {
 		cfg := c.sh.b.config.Load()
-		p.Properties = l.terms.ConnackProperties(nil, c.offering(cfg), l.assigned)
+		offer := *c.offering(cfg)
+		offer.ReceiveMaximum = l.terms.Limits.OwnMaximum
+		p.Properties = l.terms.ConnackProperties(nil, &offer, l.assigned)
 		if info := cfg.policy.ResponseInformation; l.terms.ResponseInfo && info != "" {
 			p.Properties = mqtt.AppendPropString(p.Properties, mqtt.PropResponseInformation,
 				strings.ReplaceAll(info, "%c", c.client.ID))

@@ -67,6 +67,7 @@ type connection struct {
 	keepAlive int64  // nanoseconds until silence ends the connection; 0 = never
 	rare      *rare  // nil until it is needed
 	bound     *bound // nil where no rule of limits holds
+	sent      int64  // bytes since the last look, while there is an overload
 
 	state     state
 	cause     plugin.Cause // why it ends
@@ -125,6 +126,7 @@ const (
 	holdFull                        // its messages wait for room on the disk
 	holdOne                         // one is on its way while the disk is full
 	holdRate                        // the next packet is beyond a rate
+	holdOverload                    // it sends the most while there is too much
 )
 
 // stop keeps the connection from being read for a reason.
@@ -199,6 +201,9 @@ func (c *connection) Feed(b []byte) (eaten, need int, v transport.Verdict) {
 		}
 	}
 	sh.count(BytesReceived, eaten)
+	if sh.quiet.on && c.sh == sh && c.state == open { // or else it moves
+		sh.quiet.note(c, eaten)
+	}
 	if c.hold != 0 || c.state == claiming {
 		return eaten, 0, transport.Pause
 	}

@@ -237,6 +237,10 @@ func (c *connection) enqueue(d session.Delivery[tag]) {
 // queueBudget is how many bytes one connection's queue may hold now: less when all of them hold much.
 func (b *Broker) queueBudget(l *Limits) int {
 	switch total := b.queuedBytes.Load(); {
+	case b.over.dire.Load():
+		return 0
+	case b.over.on[MemoryStrain].Load():
+		return l.MaxQueueBytes / 8
 	case l.MaxTotalQueueBytes <= 0 || total < l.MaxTotalQueueBytes/2:
 		return l.MaxQueueBytes
 	case total < l.MaxTotalQueueBytes:

@@ -54,6 +54,9 @@ type Options struct {
 	HookTimeout time.Duration
 	// ObserverQueue is the number of events that wait for one observer before they are dropped. 0 means 8 192.
 	ObserverQueue int
+	// Memory tells how many bytes of memory are used, and how many may be; asked four times a second, on any goroutine. Nil, or a limit of 0,
+	// means that there is no limit.
+	Memory func() (used, limit int64)
 	// Version is what $SYS/broker/version says.
 	Version string
 }
@@ -86,6 +89,8 @@ type Limits struct {
 	WildcardAvailable   bool
 	SharedAvailable     bool
 	IdentifierAvailable bool
+	MaxLoopLag          time.Duration // that a task waits for its loop before new connections are refused; 0 = no mark
+	MaxCommitDelay      time.Duration // likewise of commits, and of connections that need the store
 	// Rules are limits for some clients, or for some of them together: see limit.Rule. Of those that count by the same (client, user,
 	// address, listener or rule) the first that matches a client holds for it.
 	Rules []limit.Rule
@@ -99,7 +104,7 @@ func DefaultLimits() Limits {
 		MaxKeepAlive: time.Hour, MaxSessionExpiry: 30 * 24 * time.Hour, MaxQoS: 2,
 		ReceiveMaximum: 256, MaxInflight: 1024, TopicAliasMaximum: 32,
 		MaxQueueMessages: 100_000, MaxQueueBytes: 64 << 20, MaxTotalQueueBytes: 1 << 30, MaxOutBytes: 1 << 20, MaxHandover: 16 << 20,
-		MaxPendingRetained: 64, MaxSharedQueue: 100_000,
+		MaxPendingRetained: 64, MaxSharedQueue: 100_000, MaxLoopLag: 2 * time.Second, MaxCommitDelay: 30 * time.Second,
 		RetainAvailable: true, WildcardAvailable: true, SharedAvailable: true, IdentifierAvailable: true,
 	}
 }

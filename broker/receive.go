@@ -98,6 +98,9 @@ func (c *connection) receivePublish(h mqtt.Header, body []byte, cfg *config) err
 	if c.bound != nil && len(c.bound.in) > 0 && !c.mayPublish(p, h, 1+lengthOf(len(body))+len(body)) {
 		return nil
 	}
+	if !c.mayKeep(p) {
+		return nil
+	}
 	code := publishFault(p, cfg)
 	if code != mqtt.Success {
 		c.refusePublish(p.QoS, p.ID, code)

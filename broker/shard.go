@@ -56,6 +56,7 @@ type shard struct {
 	acks    ackBatch
 	wins    windowBatch
 	caps    cappedLimits
+	quiet   quiet
 
 	press   pressure
 	handed  atomic.Int64  // bytes of messages on their way to this loop

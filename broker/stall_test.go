@@ -27,7 +27,9 @@ func TestABlockedLoopIsAnAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		observer := &alarmed{make(chan plugin.AlarmEvent, 10)}
-		b := brokertest.New(t, broker.Options{Loops: 2, StallAlarm: 2 * time.Second, Plugins: []plugin.Plugin{observer},
+		limits := broker.DefaultLimits()
+		limits.MaxLoopLag = 0 // that is another alarm
+		b := brokertest.New(t, broker.Options{Loops: 2, Limits: &limits, StallAlarm: 2 * time.Second, Plugins: []plugin.Plugin{observer},
 			Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		b.Loops().Loop(1).Post(loop.Func(hogTheLoop))
 		time.Sleep(time.Second)

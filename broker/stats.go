@@ -36,6 +36,7 @@ const (
 	PluginPanics
 	ReadsPaused
 	StoreReads
+	OverloadPauses
 	counters // how many
 )
 
@@ -43,6 +44,7 @@ var counterNames = [counters]string{
 	"bytes_received", "bytes_sent", "packets_received", "packets_sent", "publish_received", "publish_sent",
 	"publish_bytes_received", "publish_bytes_sent", "connects_granted", "sockets_opened", "sockets_closed", "connections_closed",
 	"sessions_expired", "wills_fired", "events_dropped", "plugin_panics", "reads_paused", "store_reads",
+	"overload_pauses",
 }
 
 // String is the counter's name as in metrics.
@@ -58,7 +60,7 @@ func Counters() []Counter {
 }
 
 // PauseReasons say why connections are not read, as in metrics; Stats.Paused counts them in this order. A connection may have several.
-var PauseReasons = [...]string{"decider", "handover", "out_queue", "receive_maximum", "subscribing", "retained", "store", "disk_full", "disk_full_next", "rate"}
+var PauseReasons = [...]string{"decider", "handover", "out_queue", "receive_maximum", "subscribing", "retained", "store", "disk_full", "disk_full_next", "rate", "overload"}
 
 // tally is a shard's counts. Only its loop adds (but for what plug-ins count), so the adds are uncontended.
 type tally struct {
@@ -124,6 +126,11 @@ type Stats struct {
 	// HandedBytes are on their way to loops, those of the fullest loop apart; Limits.MaxHandover bounds them for each.
 	HandedBytes, HandedBytesMost int64
 	Rules                        []limit.Count // what rules of limits did
+	// Overloaded says what there is too much of now, Overloads how often there was.
+	Overloaded [strains]bool
+	Overloads  [strains]int64
+	// MemoryUsed and MemoryLimit are as Options.Memory has told last, in bytes.
+	MemoryUsed, MemoryLimit int64
 }
 
 // Stats sums the counts of all loops. Any goroutine.
@@ -134,6 +141,10 @@ func (b *Broker) Stats() Stats {
 	for kind := range s.Notices {
 		s.Notices[kind] = b.notices[kind].Load()
 	}
+	for i := range strains {
+		s.Overloaded[i], s.Overloads[i] = b.over.on[i].Load(), b.over.begun[i].Load()
+	}
+	s.MemoryUsed, s.MemoryLimit = b.over.used.Load(), b.over.limit.Load()
 	for _, sh := range b.shards {
 		t := &sh.tally
 		for c := range counters {

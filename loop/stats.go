@@ -44,6 +44,7 @@ type Stats struct {
 	Panics      int64                           // contained, in tasks and in jobs started from the loop
 	Mailbox     int                             // tasks that wait
 	MailboxHigh int                             // most tasks that ever waited
+	Asleep      bool                            // it has nothing to do
 	Helped      int64                           // iterations that another loop did for it while it slept
 	Posted      int64                           // tasks that came by the mailbox
 	Wakeups     int64                           // times that the loop slept and had to be woken for one
@@ -71,6 +72,7 @@ func (l *Loop) Stats() Stats {
 	l.mail.mu.Lock()
 	s.Mailbox, s.MailboxHigh = len(l.mail.tasks), l.mail.high
 	s.Posted, s.Wakeups = l.mail.posted, l.stats.wakes.Load()
+	s.Asleep = l.mail.asleep
 	l.mail.mu.Unlock()
 	return s
 }

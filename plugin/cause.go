@@ -54,6 +54,7 @@ const (
 	HandshakeFailed
 	ServerUnavailable
 	ConnectionRate
+	Overload
 
 	QueueFull
 	MessageExpired
@@ -89,7 +90,7 @@ var causeWords = [causes]string{
 	AuthenticatorFailed: "authenticator_failed", SessionOwner: "session_owner", Banned: "banned",
 	TooManyAttempts: "too_many_attempts", TooManyConnections: "too_many_connections",
 	ForeignOrigin: "foreign_origin", HandshakeFailed: "handshake_failed", ServerUnavailable: "server_unavailable",
-	ConnectionRate: "connection_rate",
+	ConnectionRate: "connection_rate", Overload: "overload",
 
 	QueueFull: "queue_full", MessageExpired: "message_expired", ReceiverSlow: "receiver_slow",
 	ReceiverTooSmall: "receiver_too_small", ReceiverOffline: "receiver_offline", NoSubscribers: "no_subscribers",
@@ -133,5 +134,5 @@ var causeCodes = map[Cause]mqtt.ReasonCode{
 	ClientIDInvalid: mqtt.ClientIdentifierNotValid, BadCredentials: mqtt.BadUserNameOrPassword,
 	AuthenticationMethod: mqtt.BadAuthenticationMethod, AuthenticatorFailed: mqtt.BadUserNameOrPassword,
 	SessionOwner: mqtt.NotAuthorized, Banned: mqtt.Banned, TooManyAttempts: mqtt.ConnectionRateExceeded, TooManyConnections: mqtt.ServerBusy, ServerUnavailable: mqtt.ServerUnavailable,
-	ConnectionRate: mqtt.ConnectionRateExceeded,
+	ConnectionRate: mqtt.ConnectionRateExceeded, Overload: mqtt.ServerBusy,
 }

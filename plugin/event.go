@@ -71,7 +71,7 @@ type BrokerEvent struct {
 // AlarmEvent is the beginning or the end of something that an operator has to look at.
 type AlarmEvent struct {
 	At     time.Time
-	Name   string // disk_full, disk_slow, disk_failed, damaged, loop_blocked
+	Name   string // disk_full, disk_slow, disk_failed, damaged, loop_blocked, overload_loop, overload_memory, overload_store
 	Text   string // what and where
 	Raised bool   // false: it is over
 }

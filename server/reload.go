@@ -76,6 +76,7 @@ func (s *Server) apply(old, next *config.Config) error {
 		return err
 	}
 	s.broker.SetPolicy(next.Policy)
+	s.memory.set(next.Memory, s.log)
 	s.level.Set(levelOf(next.Log.Level))
 	s.mu.Lock()
 	s.config = next

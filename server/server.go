@@ -63,6 +63,7 @@ type Server struct {
 	sockets   []*socket
 	certs     certificates
 	admin     *admin.Server // nil if off
+	memory    governor
 
 	reloading sync.Mutex     // one Reload at a time; taken before mu
 	mu        sync.Mutex     // guards config
@@ -123,12 +124,13 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	s.memory.set(c.Memory, s.log)
 	limits := c.Limits.Limits
 	if err = s.openStore(); err == nil {
 		s.broker, err = broker.New(broker.Options{
 			Store: s.store, Durability: c.Store.Durability, Watch: &s.watch, Drops: s.drops, Bans: s.bans, Plugins: plugins, Logger: s.log,
 			Limits: &limits, Policy: c.Policy, HookTimeout: c.Auth.HookTimeout, Version: s.opts.Version, NewPoller: wires.newPoller,
-			StallAlarm: stallAlarm(c.Alarms.LoopBlocked),
+			StallAlarm: stallAlarm(c.Alarms.LoopBlocked), Memory: s.memory.usage,
 		})
 	}
 	if err != nil {

@@ -33,6 +33,7 @@ type Config struct {
 	Auth      Auth
 	Plugins   []Plugin
 	Limits    Limits
+	Memory    string        // the limit; see ParseMemory
 	Policy    broker.Policy // AllowAnonymous is auth.anonymous; DurabilityByTopic and WhenFull are store's
 	Store     Store
 	Alarms    Alarms
@@ -170,6 +171,7 @@ func Default() *Config {
 		Log:       Log{Level: "info", Format: "text"},
 		Auth:      Auth{HookTimeout: 5 * time.Second},
 		Limits:    Limits{Limits: broker.DefaultLimits()},
+		Memory:    "auto",
 		Policy: broker.Policy{
 			SysInterval:   10 * time.Second,
 			LoginAttempts: attempt.Policy{Free: 10, Delay: time.Second, Most: 5 * time.Minute},

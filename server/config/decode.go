@@ -75,7 +75,7 @@ func meant(t *table, key, prefix string) string {
 			return fmt.Sprintf("did you mean %s, in the section %s?", key, section)
 		}
 	}
-	if len(names) > 12 {
+	if len(names) > 16 {
 		return "noctule config default lists what there is"
 	}
 	return "what there is: " + strings.Join(names, ", ")

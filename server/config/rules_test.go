@@ -86,3 +86,22 @@ func TestMistakesInRules(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryLimit(t *testing.T) {
+	for text, want := range map[string]Memory{"auto": {Share: 0.7}, "off": {}, "50%": {Share: 0.5}, "2GiB": {Bytes: 2 << 30}, "12.5%": {Share: 0.125}} {
+		c, err := Load(Input{File: "f", Text: []byte("memory: {limit: " + text + "}\n")})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, err := ParseMemory(c.Memory); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{"lots": "write auto, off", "0%": "from 1% to 100%", "101%": "from 1% to 100%", "NaN%": "from 1%", "1MiB": "at least 32MiB",
+		"-1GiB": "write auto"} {
+		if _, err := Load(Input{File: "f", Text: []byte("memory: {limit: \"" + text + "\"}\n")}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}

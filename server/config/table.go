@@ -19,12 +19,13 @@ const (
 
 // tree holds every option, in the order in which they are shown.
 var tree = &table{
-	options: slices.Concat(baseOptions, limitOptions, policyOptions, storeOptions, endOptions),
+	options: slices.Concat(baseOptions, limitOptions, memoryOptions, policyOptions, storeOptions, endOptions),
 	groups: map[string]string{
 		"admin":    "HTTP server for health, metrics, profiles and a status page.",
 		"log":      "What is logged to standard error.",
 		"auth":     "Who may come in. Users and rights come from plug-ins.",
 		"limits":   "What one client, or all together, may use.",
+		"memory":   "How much memory the whole process may use.",
 		"policy":   "What the broker does where the MQTT standard leaves a choice.",
 		"store":    "What sessions and retained messages may keep.",
 		"alarms":   "When alarms are raised.",
@@ -257,9 +258,27 @@ var limitOptions = []option{
 		field: in(func(c *Config) any { return &c.Limits.IdentifierAvailable }),
 	},
 	{
+		name: "limits.max_loop_lag", kind: span, reload: Live, max: 3600 * second,
+		doc:   "How long work may wait for a thread of the broker before it counts as overloaded: new connections are refused with 0x89 (3.x: code 3), and the clients that send most are read less. 0 means never.",
+		field: in(func(c *Config) any { return &c.Limits.MaxLoopLag }),
+	},
+	{
+		name: "limits.max_commit_delay", kind: span, reload: Live, max: 3600 * second,
+		doc:   "How long a commit may take before connections with a persistent session are refused likewise; the rest goes on. 0 means never.",
+		field: in(func(c *Config) any { return &c.Limits.MaxCommitDelay }),
+	},
+	{
 		name: "limits.rules", kind: sections, reload: Live, of: ruleTable,
 		doc:   "Limits for some clients, or for some of them together; see limits.md. What limits has for all clients holds besides.",
 		field: in(func(c *Config) any { return &c.Limits.Rules }),
+	},
+}
+
+var memoryOptions = []option{
+	{
+		name: "memory.limit", kind: text, reload: Live, check: checkMemory, words: []string{"auto", "off", "2GiB", "50%"},
+		doc:   "What the process keeps to: a size, a share of what it may use (of its control group or the machine), auto (70%, or the GOMEMLIMIT of the environment), or off. Near it new connections are refused with 0x89 and queues get less room; nearer still publishes are refused.",
+		field: in(func(c *Config) any { return &c.Memory }),
 	},
 }
 

@@ -32,21 +32,22 @@ var ErrStopped = errors.New("broker: stopped")
 
 // Broker is one MQTT server. Its exported methods may be called from any goroutine.
 type Broker struct {
-	opts   Options
-	log    *slog.Logger
-	config atomic.Pointer[config]
-	loops  *loop.Group
-	shards []*shard
-	seed   maphash.Seed
-	index  *topic.Index[*subscriber]
-	store  store.Store
-	hooks  hooks
-	events *events
-	sys    *sysTopics
-	keeper keeper
-	over   overload
-	drops  *journal.Journal
-	alarms alarms
+	opts    Options
+	log     *slog.Logger
+	config  atomic.Pointer[config]
+	loops   *loop.Group
+	shards  []*shard
+	seed    maphash.Seed
+	index   *topic.Index[*subscriber]
+	store   store.Store
+	hooks   hooks
+	events  *events
+	sys     *sysTopics
+	keeper  keeper
+	over    overload
+	holders holders
+	drops   *journal.Journal
+	alarms  alarms
 
 	bans     *ban.List
 	flapping *ban.Flapping
@@ -127,6 +128,7 @@ func New(o Options) (*Broker, error) {
 	b.loops.Start()
 	if err := b.startPlugins(); err != nil {
 		b.loops.Stop(context.Background())
+		b.holders.stop()
 		b.store.Close() // err matters more
 		b.drops.Close()
 		b.bans.Close()
@@ -226,6 +228,7 @@ func (b *Broker) setConfig(l Limits, p Policy) error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	b.config.Store(&config{limits: l, offer: l.offer(), policy: p, weakness: weakness(b.opts.Durability, p.DurabilityByTopic), rules: rules})
+	b.holders.follow(b, l.Rules)
 	return nil
 }
 
@@ -266,6 +269,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 func (b *Broker) shutdown(ctx context.Context) error {
 	drained := b.Drain(ctx)
 	b.over.stop()
+	b.holders.stop()
 	b.keeper.stop()
 	storeErr := b.store.Close()
 	b.drops.Close()

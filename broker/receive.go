@@ -251,6 +251,12 @@ func (c *connection) takeMessage(m *mqtt.Message, id uint16) {
 			return
 		}
 	}
+	if m.Retain && len(m.Payload) > 0 && c.bound != nil {
+		if a := c.mayRetain(m); a != nil {
+			c.refuseRetained(a, m, id)
+			return
+		}
+	}
 	b.events.message(c.sh, messageReceived, c.client.ID, m, plugin.NoCause)
 	c.sh.route(m, origin{c: c, id: id})
 	if c.sess.In.Pending() >= int(c.sess.Limits().OwnMaximum) && c.version != mqtt.V5 {

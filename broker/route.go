@@ -162,16 +162,20 @@ func (k *keeping) Run(*loop.Loop) {
 		return
 	}
 	k.notTaken()
-	err, duplicate, class, body := k.Err, k.Duplicate, k.class, !k.IdentifierOnly
+	err, duplicate, class, body, ref := k.Err, k.Duplicate, k.class, !k.IdentifierOnly, k.Ref
 	*k = keeping{}
 	keepings.Put(k)
 	if err != nil {
 		sh.keepFailed(m, err)
+		if m.Retain {
+			sh.b.holders.recall(sh, m.Topic)
+		}
 	} else if body {
 		sh.tally.kept[class].Add(1)
 	}
 	if err == nil && m.Retain && !duplicate {
 		sh.retainedChanged(m)
+		sh.b.holders.changed(m, uint64(ref.Position))
 		if m.Expiry != 0 {
 			sh.b.keeper.wake()
 		}

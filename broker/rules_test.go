@@ -20,6 +20,7 @@ import (
 	"github.com/noctule/noctule/internal/testkit/wire"
 	"github.com/noctule/noctule/mqtt"
 	"github.com/noctule/noctule/plugin"
+	"github.com/noctule/noctule/store"
 )
 
 // withRules is a broker with rules, in virtual time.
@@ -533,3 +534,66 @@ func TestReconnectDoesNotFillTheBucket(t *testing.T) {
 		}
 	})
 }
+
+// A user has as many retained messages as the rule says, those from before a restart and those of other connections included.
+func TestRetainedPerUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := &lasts{Store: store.NewMemory(store.Options{})}
+		defer kept.Store.Close()
+		retain := func(c *wire.Client, topic string, size int) mqtt.ReasonCode {
+			c.Send(&mqtt.Publish{Topic: []byte(topic), Payload: make([]byte, size), QoS: 1, ID: 1, Retain: true})
+			return wire.Want[*mqtt.Ack](c).Code
+		}
+		l := broker.DefaultLimits()
+		l.Rules = []limit.Rule{{Name: "r", Per: limit.PerUser, MaxRetained: 3, MaxRetainedBytes: 1000, Caps: limit.Caps{MaxQoS: 2}}}
+		run := func(f func(b *brokertest.Broker, u, v *wire.Client)) {
+			b := brokertest.New(t, broker.Options{Loops: 2, Limits: &l, Store: kept, Durability: store.InMemory, Policy: broker.Policy{AllowAnonymous: broker.Everywhere}})
+			var cs []*wire.Client
+			for _, user := range []string{"u", "v"} {
+				c, _ := connect(t, b, mqtt.V5, mqtt.Connect{ClientID: []byte(user), CleanStart: true, HasUsername: true, Username: []byte(user)})
+				cs = append(cs, c)
+			}
+			synctest.Wait()
+			f(b, cs[0], cs[1])
+			b.Stop()
+		}
+		want := func(c *wire.Client, topic string, size int, refused bool) {
+			t.Helper()
+			if got := retain(c, topic, size); (got == mqtt.QuotaExceeded) != refused {
+				t.Errorf("%s of %d bytes: %v, refused should be %v", topic, size, got, refused)
+			}
+			synctest.Wait()
+		}
+		run(func(b *brokertest.Broker, u, v *wire.Client) {
+			want(u, "1", 10, false)
+			want(u, "2", 10, false)
+			want(u, "3", 10, false)
+			want(u, "4", 10, true)
+			want(u, "3", 900, false) // in place of its own
+			want(u, "3", 990, true)
+			want(v, "4", 10, false)
+			want(v, "3", 10, false) // in place of another's
+			want(u, "5", 10, false)
+			want(u, "1", 0, false) // taken out
+			want(u, "6", 10, false)
+			want(u, "7", 10, true)
+			if n := b.Stats().Dropped[plugin.RetainedLimit]; n != 3 || hits(b, "r", limit.RetainedRefused) != 3 {
+				t.Errorf("%d are counted", n)
+			}
+		})
+		run(func(b *brokertest.Broker, u, v *wire.Client) {
+			want(u, "8", 10, true) // 2, 5 and 6 are there
+			want(v, "8", 10, false)
+			want(v, "9", 10, true) // 3, 4 and 8
+			u.Send(&mqtt.Publish{Topic: []byte("2"), Retain: true})
+			u.Send(&mqtt.Publish{Topic: []byte("8"), Payload: []byte("x")}) // not to be retained
+			synctest.Wait()
+			want(u, "9", 10, false)
+		})
+	})
+}
+
+// lasts is a store that a broker cannot close.
+type lasts struct{ store.Store }
+
+func (lasts) Close() error { return nil }

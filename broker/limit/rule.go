@@ -87,6 +87,9 @@ type Rule struct {
 	Caps
 }
 
+// BoundsRetained says whether the rule bounds retained messages.
+func (r *Rule) BoundsRetained() bool { return r.MaxRetained > 0 || r.MaxRetainedBytes > 0 }
+
 // Who is a client as rules see it.
 type Who struct {
 	Listener string
@@ -113,6 +116,9 @@ func compile(r Rule) (*rule, error) {
 			return nil, err
 		}
 		c.prefixes = append(c.prefixes, p)
+	}
+	if r.BoundsRetained() && r.Per != PerClient && r.Per != PerUser {
+		return nil, fmt.Errorf("retained messages are counted by client or user, not by %s", r.Per)
 	}
 	for _, rate := range []Rate{r.Connects, r.MessagesIn, r.BytesIn, r.MessagesOut, r.BytesOut} {
 		if rate.PerSecond < 0 || rate.PerSecond > MaxRate || rate.Burst < 0 || rate.Burst > MaxBurst {

@@ -70,6 +70,16 @@ var ruleTable = &table{
 			doc:   "Connections at once. More are refused with 0x97 (3.x: code 3).",
 			field: in(func(r *limit.Rule) any { return &r.MaxConnections }),
 		},
+		{
+			name: "max_retained", kind: count, reload: Live,
+			doc:   "Retained messages that are there by the clients, with per: client or user. More are refused with 0x97; clients before 5.0 are cut off.",
+			field: in(func(r *limit.Rule) any { return &r.MaxRetained }),
+		},
+		{
+			name: "max_retained_bytes", kind: size, reload: Live,
+			doc:   "Likewise, in bytes of topic and payload.",
+			field: in(func(r *limit.Rule) any { return &r.MaxRetainedBytes }),
+		},
 		capOption("max_packet", size, 128, 256*mib+4, func(r *limit.Rule) any { return &r.MaxPacket }),
 		{
 			name: "max_qos", kind: count, reload: AtNextConnection, max: 2,
@@ -141,7 +151,7 @@ func (c *Config) checkRule(r *limit.Rule, path string, wrong func(path, problem,
 			wrong(path+"."+name+"_burst", "a burst without a rate", "write "+name+" too")
 		}
 	}
-	counts := r.MaxConnections > 0 || r.Caps != limit.Caps{MaxQoS: 2}
+	counts := r.MaxConnections > 0 || r.BoundsRetained() || r.Caps != limit.Caps{MaxQoS: 2}
 	if !limited && !counts {
 		wrong(path, "limits nothing", "write messages_in: 100, say, or max_connections: 10")
 	}
@@ -150,6 +160,9 @@ func (c *Config) checkRule(r *limit.Rule, path string, wrong func(path, problem,
 	}
 	if r.MaxPacket > 0 && r.MaxPacket < 128 {
 		wrong(path+".max_packet", FormatSize(int64(r.MaxPacket))+" is too small", "write at least 128B")
+	}
+	if r.BoundsRetained() && r.Per != limit.PerClient && r.Per != limit.PerUser {
+		wrong(path+".per", "retained messages are counted by client or user", "write per: user")
 	}
 	for i, name := range r.Listeners {
 		if strings.Contains(name, "*") {

@@ -72,6 +72,7 @@ func TestMistakesInRules(t *testing.T) {
 		"- {name: a, bytes_in: 5000000000B}":                {"too large"},
 		"- {name: a, bytes_in: 100}":                        {"has no unit"},
 		"- {name: a, max_packet: 1B}":                       {"too small", "at least 128B"},
+		"- {name: a, max_retained: 3, per: address}":        {"by client or user"},
 		"- {name: a, max_qos: 3}":                           {"too large"},
 	} {
 		_, err := Load(Input{File: "f", Text: []byte("listeners: [{name: public, address: \"127.0.0.1:1\"}]\nlimits:\n  rules:\n    " + text + "\n")})

@@ -45,6 +45,10 @@ func (sh *shard) deliver(s *subscriber, f *fanout) {
 	}
 	retain := f.retain && s.asIs // [MQTT-3.3.1-12, MQTT-3.3.1-13]
 	if q == 0 {
+		if s.shape != nil {
+			s.shape.take(f, retain, s.ids)
+			return
+		}
 		c.deliverQoS0(f, retain, s.ids)
 		return
 	}

@@ -32,6 +32,7 @@ type subscriber struct {
 	both    map[string]int64 // while there are streams: retained messages that came live or by a stream, by topic, with their time of receipt
 	leaving bool             // an UNSUBSCRIBE waits for the store
 	turn    int              // grows with each SUBSCRIBE for it
+	shape   *shape           // nil where every message is wanted
 }
 
 // sliceSize is how many deliveries a loop makes for one message before it looks after others. A delivery costs some
@@ -300,6 +301,9 @@ func (f *fanout) gather() {
 				continue
 			}
 			m.qos = max(m.qos, s.qos)
+			if s.shape == nil {
+				m.shape = nil // one of them wants every message
+			}
 			m.asIs = m.asIs || s.asIs
 			if len(s.ids) > 0 {
 				m.ids = append(m.ids[:len(m.ids):len(m.ids)], s.ids...)

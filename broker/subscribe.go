@@ -26,6 +26,8 @@ type subscribing struct {
 	turn    []int        // likewise, of the subscriber
 	at      int
 	joining int // shared subscriptions whose home has not answered
+	wish    wish
+	detail  string // of what is refused; for a Reason String
 }
 
 func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) error {
@@ -48,8 +50,29 @@ func (c *connection) receiveSubscribe(h mqtt.Header, body []byte, cfg *config) e
 			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling, Identifier: identifier}
 		w.plain[i], w.codes[i] = c.checkFilter(&w.subs[i], c.lim(cfg))
 	}
+	c.readWish(w, p.Properties)
 	c.authorizeSubscribe(w)
 	return nil
+}
+
+// readWish reads what the client wants to be left out. What it cannot have is refused, and told.
+func (c *connection) readWish(w *subscribing, p mqtt.Properties) {
+	if len(p) == 0 {
+		return
+	}
+	var err error
+	if w.wish, err = wishOf(p); err != nil {
+		w.detail = err.Error()
+	}
+	for i := range w.subs {
+		shared := w.wish.any() && w.plain[i].Share != ""
+		if shared && w.detail == "" {
+			w.detail = "a shared subscription takes every message"
+		}
+		if !w.codes[i].IsError() && (err != nil || shared) {
+			w.codes[i] = mqtt.ImplementationSpecificError
+		}
+	}
 }
 
 // checkFilter applies the standard's rules and the limits to one subscription.
@@ -114,6 +137,9 @@ func (c *connection) subscribeDecided(w *subscribing, d plugin.Decision) {
 		}
 	}
 	s.QoS = min(s.QoS, c.lim(c.sh.b.config.Load()).MaxQoS)
+	if w.wish.any() {
+		s.QoS = 0
+	}
 	w.codes[w.at] = mqtt.ReasonCode(s.QoS)
 }
 
@@ -138,6 +164,7 @@ func (c *connection) makeSubscriptions(w *subscribing) {
 			w.before[i] = *sub
 		}
 		w.fresh[i] = c.setSubscription(s, w.plain[i])
+		c.subs[s.Filter].reshape(w.wish)
 		if c.kept != nil {
 			w.turn[i] = c.subs[s.Filter].turn
 		}
@@ -209,6 +236,8 @@ func (c *connection) takeBack(w *subscribing, i int) bool {
 	default:
 		was := &w.before[i]
 		sub.qos, sub.noLocal, sub.asIs, sub.ids = was.qos, was.noLocal, was.asIs, was.ids
+		sub.shape.end()
+		sub.shape = was.shape
 	}
 	return true
 }
@@ -281,6 +310,9 @@ func (c *connection) subscribed(w *subscribing) {
 // suback answers SUBACK, then sends retained messages: never for shared subscriptions, and as Retain Handling says.
 func (c *connection) suback(w *subscribing) {
 	p := mqtt.Suback{ID: w.id, Codes: w.codes}
+	if w.detail != "" && c.problem {
+		p.Properties = c.reason(w.detail, p.Append(nil, c.version))
+	}
 	if c.version != mqtt.V5 {
 		for i, code := range p.Codes {
 			if code.IsError() {
@@ -431,6 +463,7 @@ func (c *connection) removeSubscription(filter string) {
 // detachSubscriber takes a subscription out of the index, or out of its shared subscription.
 func (c *connection) detachSubscriber(s *subscriber) {
 	c.sh.tally.subscriptions.Add(-1)
+	s.shape.end()
 	if s.member != nil {
 		s.c = nil
 		s.member.leave(c.sh)

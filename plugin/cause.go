@@ -67,6 +67,7 @@ const (
 	RetainedLimit
 	PublishRefused
 	StoreFull
+	Conflated
 
 	causes // how many
 )
@@ -95,7 +96,7 @@ var causeWords = [causes]string{
 	QueueFull: "queue_full", MessageExpired: "message_expired", ReceiverSlow: "receiver_slow",
 	ReceiverTooSmall: "receiver_too_small", ReceiverOffline: "receiver_offline", NoSubscribers: "no_subscribers",
 	DeliveryRefused: "delivery_refused", SessionEnded: "session_ended", RetainedLimit: "retained_limit",
-	PublishRefused: "publish_refused", StoreFull: "store_full",
+	PublishRefused: "publish_refused", StoreFull: "store_full", Conflated: "conflated",
 }
 
 // String is the cause in snake_case, as logs and metrics have it.

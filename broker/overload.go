@@ -41,7 +41,9 @@ const (
 	beginLooks = 2
 	endLooks   = 8
 
-	memoryEnds  = 82 // percent of the limit
+	memoryLook  = 25 * time.Millisecond // from memoryNear on
+	memoryNear  = 60                    // percent of the limit
+	memoryEnds  = 82
 	memoryHigh  = 88
 	memoryDire  = 94 // publishes are refused
 	leastWindow = 16 // what Receive Maximum shrinks to, unless it is less anyway
@@ -112,12 +114,30 @@ func (o *overload) run() {
 		case <-next.C:
 		}
 		o.look()
-		if o.nothing && !o.calm.Load() {
+		switch {
+		case o.nothing && !o.calm.Load():
 			next.Reset(idleLook)
-			continue
+		case o.watchMemory():
+			next.Reset(0)
+		default:
+			next.Reset(strainLook)
 		}
-		next.Reset(strainLook)
 	}
+}
+
+// watchMemory looks at memory alone until the next look at everything is due, and more often: a burst fills gigabytes in a second. It says
+// whether that was worth it.
+func (o *overload) watchMemory() bool {
+	n := 0
+	for ; n < int(strainLook/memoryLook) && o.used.Load()*100 >= o.limit.Load()*memoryNear && o.limit.Load() > 0; n++ {
+		select {
+		case <-o.quit:
+			return true
+		case <-time.After(memoryLook):
+		}
+		o.lookAtMemory(false)
+	}
+	return n > 0
 }
 
 // look looks at everything once.
@@ -135,7 +155,7 @@ func (o *overload) look() {
 	}
 	delay := o.commit.delay(now)
 	o.judge(StoreStrain, int64(delay), int64(l.MaxCommitDelay), int64(l.MaxCommitDelay/2))
-	o.lookAtMemory()
+	o.lookAtMemory(true)
 	calm := o.on[LoopStrain].Load() || o.on[MemoryStrain].Load()
 	if was := o.calm.Swap(calm); calm || was {
 		for _, sh := range o.b.shards {
@@ -162,7 +182,8 @@ func (o *overload) askLoop(i int, now int64) time.Duration {
 	return p.delay(now)
 }
 
-func (o *overload) lookAtMemory() {
+// lookAtMemory begins a strain of memory at any look, and ends it by those at everything.
+func (o *overload) lookAtMemory(whole bool) {
 	if o.b.opts.Memory == nil {
 		return
 	}
@@ -173,7 +194,9 @@ func (o *overload) lookAtMemory() {
 		return
 	}
 	percent := int64(float64(used) / float64(limit) * 100)
-	o.judge(MemoryStrain, percent, memoryHigh, memoryEnds)
+	if whole || percent >= memoryHigh {
+		o.judge(MemoryStrain, percent, memoryHigh, memoryEnds)
+	}
 	dire := percent >= memoryDire || o.dire.Load() && percent >= memoryHigh
 	if dire && !o.dire.Swap(dire) {
 		o.b.log.Error("memory is nearly used up: publishes are refused", "used", used, "limit", limit)

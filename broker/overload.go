@@ -67,7 +67,6 @@ type overload struct {
 	over    [strains]int          // looks in a row beyond the mark, or below its half: negative
 	probes  []probe               // of the loops
 	commit  probe
-	looks   uint64
 	nothing bool // since the last look
 }
 

@@ -298,6 +298,7 @@ func (c *connection) reauthenticated(s exchangeStep) {
 		client.Groups, client.Grant = s.id.Groups, s.id.Grant
 		c.client = &client
 		c.armLoginEnd()
+		c.rebind(c.sh.b.config.Load()) // groups may have changed
 		c.writeAuth(mqtt.Success, r.method, s.reply)
 	default:
 		c.writeAuth(mqtt.ContinueAuthentication, c.rare.reauth.method, s.reply)

@@ -29,6 +29,7 @@ type login struct {
 	exchange plugin.Exchange
 	waiting  bool        // for the store
 	paid     limit.Match // rules that it has paid for
+	rules    *limit.Set  // that bind has looked at
 }
 
 func (c *connection) receiveConnect(h mqtt.Header, body []byte, cfg *config) error {
@@ -303,6 +304,9 @@ func (c *connection) opened(cl *store.Claim) {
 	b.events.opened(c, present)
 	if cl != nil {
 		c.restore(&cl.Session)
+	}
+	if cfg := sh.b.config.Load(); l.rules != cfg.rules { // they have changed while it waited for the store
+		c.rebind(cfg)
 	}
 	c.login = nil
 	c.tc.Resume()

@@ -76,6 +76,7 @@ func (c *connection) payConnect(cfg *config, before *limit.Match, known bool) (n
 // bind finds the rules for a connection that is about to be granted, and counts it. Where it is one too many, or its will is beyond a
 // cap, it is refused.
 func (c *connection) bind(cfg *config) bool {
+	c.login.rules = cfg.rules
 	if cfg.rules.Empty() {
 		return true
 	}

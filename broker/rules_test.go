@@ -597,3 +597,43 @@ func TestRetainedPerUser(t *testing.T) {
 type lasts struct{ store.Store }
 
 func (lasts) Close() error { return nil }
+
+// slowClaims is a store that answers claims when it is told to.
+type slowClaims struct {
+	store.Store
+	claims chan *store.Claim
+}
+
+func (s *slowClaims) ProposeClaim(c *store.Claim) { s.claims <- c }
+
+// Rules that change while a connection waits for its session hold for it.
+func TestRulesChangeWhileASessionIsClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := &slowClaims{store.NewMemory(store.Options{}), make(chan *store.Claim, 10)}
+		b := brokertest.New(t, broker.Options{Loops: 2, Store: kept, Durability: store.InMemory})
+		p := wire.New(t, b.Dial(), mqtt.V5)
+		p.SendConnect(mqtt.Connect{ClientID: []byte("p"), Properties: expiry(60)})
+		claim := <-kept.claims
+		l := b.Limits()
+		l.Rules = []limit.Rule{{Name: "r", Policy: limit.Reject, MessagesIn: rate(1, 1), Caps: limit.Caps{MaxQoS: 2}}}
+		if err := b.SetLimits(l); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		kept.Store.ProposeClaim(claim)
+		if ack := wire.Want[*mqtt.Connack](p); ack.Code != mqtt.Success {
+			t.Fatalf("got %v", ack.Code)
+		}
+		for i := range 2 {
+			p.Send(&mqtt.Publish{Topic: []byte("a"), QoS: 1, ID: 1})
+			if ack := wire.Want[*mqtt.Ack](p); ack.Code.IsError() != (i == 1) {
+				t.Errorf("message %d: %v", i, ack.Code)
+			}
+		}
+		p.Disconnect()
+		synctest.Wait()
+		if n := b.Stats().Rules[0].Accounts; n > 1 {
+			t.Errorf("%d accounts", n)
+		}
+	})
+}

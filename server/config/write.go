@@ -176,7 +176,11 @@ func (w *writer) noSections(o *option, name, indent string) {
 		if len(entry.words) == 0 { // the rest is in the reference
 			continue
 		}
-		w.b.WriteString(indent + "#   " + lead + entry.name + ": " + yamlText(entry.words[0]) + "\n")
+		value := yamlText(entry.words[0])
+		if entry.kind == texts {
+			value = flow(entry.words)
+		}
+		w.b.WriteString(indent + "#   " + lead + entry.name + ": " + value + "\n")
 		lead = "  "
 	}
 }

@@ -64,7 +64,7 @@ func (c *connection) deliverQoS0(f *fanout, retain bool, ids []uint32) {
 	}
 	l := c.sess.Limits()
 	own := c.version == mqtt.V5 && (len(ids) > 0 || l.AliasesOut > 0 || f.m != nil && f.m.Expiry != 0)
-	if own || len(b.hooks.deliverers) > 0 {
+	if own || len(b.hooks.deliverers) > 0 || len(f.payload) >= blockSize && c.shaped() {
 		d := session.Delivery[tag]{Message: f.message(), Retain: retain, Identifiers: ids}
 		c.sendQoS0(&d)
 		return

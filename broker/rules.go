@@ -440,14 +440,11 @@ func (t *writerTurn) Run(*loop.Loop) {
 
 // publishSize is the bytes of the PUBLISH that delivers a message; an alias would make it smaller.
 func (c *connection) publishSize(m *mqtt.Message, q mqtt.QoS) int {
-	n := 2 + len(m.Topic) + len(m.Payload)
-	if q > 0 {
-		n += 2
-	}
+	props := 0
 	if c.version == mqtt.V5 {
-		n += lengthOf(len(m.Properties)) + len(m.Properties)
+		props = len(m.Properties)
 	}
-	return 1 + lengthOf(n) + n
+	return mqtt.PublishSize(len(m.Topic), q, c.version, props, len(m.Payload))
 }
 
 // lengthOf is the bytes of a variable byte integer.

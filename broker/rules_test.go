@@ -293,7 +293,7 @@ func TestDisconnectSaysWhichLimit(t *testing.T) {
 
 // What goes out beyond a rate waits, in order, and is not lost; for sessions with and without a store.
 func TestOutgoingIsShaped(t *testing.T) {
-	for _, q := range []mqtt.QoS{0, 1} {
+	for i, q := range []mqtt.QoS{0, 1, 0} {
 		for _, lasts := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				r := rate(200, 20)
@@ -305,7 +305,7 @@ func TestOutgoingIsShaped(t *testing.T) {
 				}
 				s.Subscribe(1, q, "a")
 				p := clean(t, b, mqtt.V311, "p")
-				flood(p, 3000, q, 20)
+				flood(p, 3000, q, []int{20, 20, 5000}[i]) // large ones go by reference
 				at := arrivals(t, s, 0, 10*time.Second)
 				wantRate(t, at, r, 10*time.Second)
 				rest := arrivals(t, s, len(at), 10*time.Second)

@@ -128,9 +128,9 @@ func TestQoS1And2RouteWithFewAllocations(t *testing.T) {
 							c.Feed(release)
 						}
 					}
-					before := c.sh.tally.counts[PublishSent].Load()
+					before := c.sh.traffic.n[PublishSent]
 					allocs := testing.AllocsPerRun(1000, round)
-					if sent := c.sh.tally.counts[PublishSent].Load() - before; sent != int64(1001*n) {
+					if sent := c.sh.traffic.n[PublishSent] - before; sent != 1001*n {
 						t.Errorf("%v, QoS %d: %d deliveries, want %d", v, q, sent, 1001*n)
 					}
 					for _, s := range subscribers {

@@ -26,7 +26,7 @@ type origin struct {
 func (sh *shard) routeView(c *connection, p *mqtt.Publish) {
 	if sh.matches = sh.known; sh.matches == nil {
 		sh.match(p.Topic)
-		sh.topics.Vouch()
+		c.vouch()
 	}
 	if sh.matches.Empty() {
 		return
@@ -40,13 +40,20 @@ func (sh *shard) routeView(c *connection, p *mqtt.Publish) {
 	sh.spread(f, c)
 }
 
+// vouch says that the topic name at hand keeps to the limits, if they are those of all clients.
+func (c *connection) vouch() {
+	if c.bound == nil || c.bound.limits == nil {
+		c.sh.topics.Vouch()
+	}
+}
+
 // route hands a message to all who are to have it: online receivers at once, persistent sessions and the retained
 // messages by way of the store. The answer follows when all that must be kept is kept.
 func (sh *shard) route(m *mqtt.Message, o origin) {
 	b := sh.b
 	sh.match(bytesOf(m.Topic))
 	if o.c != nil && o.will == 0 {
-		sh.topics.Vouch()
+		o.c.vouch()
 	}
 	durable := m.QoS > 0 && b.store.Matches(bytesOf(m.Topic))
 	if !sh.matches.Empty() {

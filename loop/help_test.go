@@ -97,8 +97,7 @@ func TestHelpUnderLoad(t *testing.T) {
 	left.Store(loops * loops * tasks)
 	done := make(chan struct{})
 	last := [loops][loops]int{} // by receiver and sender; each receiver's is its loop's
-	var deliver func(from, n int) light
-	deliver = func(from, n int) light {
+	deliver := func(from, n int) light {
 		return func(l *Loop) {
 			if last[l.Index()][from] != n {
 				t.Errorf("loop %d: task %d of loop %d comes after %d", l.Index(), n, from, last[l.Index()][from]-1)

@@ -155,6 +155,7 @@ func (c *connection) goHome() {
 	c.sh.alive.Add(-1)
 	home.alive.Add(1)
 	c.sh = home
+	c.known = nil // serials are for one loop
 	c.tc.Move(home.loop, (*arrival)(c))
 }
 

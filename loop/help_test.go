@@ -18,6 +18,19 @@ type light func(l *Loop)
 func (f light) Run(l *Loop) { f(l) }
 func (light) Light() bool   { return true }
 
+// parcel is a light task that is nobody's but the receiver's once it is sent.
+type parcel struct {
+	size int
+	f    func(l *Loop)
+}
+
+func (p *parcel) Light() bool { return p.size == 1 }
+
+func (p *parcel) Run(l *Loop) {
+	p.size = 0
+	p.f(l)
+}
+
 // A light task for a loop that sleeps is done for it, with all that follows from it, and the loop sleeps on; a timer that it
 // sets wakes the loop in time.
 func TestLightTasksAreDoneForALoopThatSleeps(t *testing.T) {
@@ -97,8 +110,8 @@ func TestHelpUnderLoad(t *testing.T) {
 	left.Store(loops * loops * tasks)
 	done := make(chan struct{})
 	last := [loops][loops]int{} // by receiver and sender; each receiver's is its loop's
-	deliver := func(from, n int) light {
-		return func(l *Loop) {
+	deliver := func(from, n int) Task {
+		return &parcel{1, func(l *Loop) {
 			if last[l.Index()][from] != n {
 				t.Errorf("loop %d: task %d of loop %d comes after %d", l.Index(), n, from, last[l.Index()][from]-1)
 			}
@@ -106,7 +119,7 @@ func TestHelpUnderLoad(t *testing.T) {
 			if left.Add(-1) == 0 {
 				close(done)
 			}
-		}
+		}}
 	}
 	g.Start()
 	for i := range loops {

@@ -107,7 +107,8 @@ func (l *Loop) handOver() {
 			continue
 		}
 		to := l.group.loops[i]
-		if to.put(ts) && (l.helping || !allLight(ts) || !to.help()) {
+		light := !l.helping && allLight(ts) // once they are there, they are the other loop's
+		if to.put(ts) && !(light && to.help()) {
 			to.wake()
 		}
 		clear(ts)

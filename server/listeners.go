@@ -45,8 +45,9 @@ func (k *socket) serve(t transport.Server) error {
 	}
 	errs := make(chan error)
 	for i, l := range append([]net.Listener{k.Listener}, k.others...) {
-		o.Loop = i + 1
-		go func() { errs <- t.Serve(k.name, l, o) }()
+		one := o
+		one.Loop = i + 1
+		go func() { errs <- t.Serve(k.name, l, one) }()
 	}
 	var first error
 	for range len(k.others) + 1 {

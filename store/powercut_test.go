@@ -96,7 +96,7 @@ func cutPower(t *testing.T, seed uint64, control bool) error {
 	limits := testLimits(seed)
 	mem := vfs.NewCrashableMem()
 	var acked acknowledged
-	fs := &cutter{FS: mem, mem: mem, percent: rng.IntN(101), rng: rng, control: control, acked: acked.read,
+	fs := &cutter{FS: mem, mem: mem, percent: rng.IntN(101), rng: rand.New(rand.NewPCG(seed, 5)), control: control, acked: acked.read,
 		left: 1 + rng.IntN(120)}
 	o := Options{Groups: 4, WriteBuffer: 4 << 10, Limits: limits}
 	e := openDisk(t, fs, o)

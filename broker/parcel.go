@@ -114,11 +114,15 @@ func (d *delivery) Light() bool {
 	return n <= lightDeliveries && d.size < parcelFull/8
 }
 
+// parcelDeliveries is how many deliveries of a parcel are made at once. It is several slices: the messages of a burst share their writes
+// only if they are delivered together.
+const parcelDeliveries = 8 * sliceSize
+
 // Run delivers.
 func (d *delivery) Run(*loop.Loop) {
 	p := (*parcel)(d)
 	q := &p.to.fans
-	budget := sliceSize
+	budget := parcelDeliveries
 	lists, buf := p.lists, p.buf
 	for i := range p.items {
 		it := &p.items[i]
@@ -135,7 +139,7 @@ func (d *delivery) Run(*loop.Loop) {
 		if it.block != nil {
 			f.block, f.refs, f.payload = it.block, 1, it.block.Bytes()
 		}
-		budget -= q.accept(f, budget)
+		budget -= q.accept(f, min(budget, sliceSize))
 		f.unshare()
 	}
 	q.mail.reset()
